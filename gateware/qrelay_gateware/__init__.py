@@ -1,0 +1,1 @@
+"""The gateware of a qrelay station, in Amaranth."""

@@ -1,0 +1,35 @@
+"""The ground floor: everything that gateware and host must agree on, defined once. Pure Python, no dependency.
+
+`PROTOCOL_HASH` changes with any change of a record, register, window, packet kind or of the choice word; a host refuses
+a station whose hash differs.
+"""
+
+import hashlib
+
+from . import choice, identity, packets, records, registers, units
+
+__all__ = ["PROTOCOL_HASH", "choice", "identity", "packets", "records", "registers", "units"]
+
+
+def _protocol_hash() -> int:
+    parts: list[object] = [
+        [(k.name, int(k)) for k in records.RecordKind],
+        [[(f.name, f.width) for f in r.fields] for r in records.RECORDS.values()],
+        [
+            (group.name, address, r.name, r.width, r.access, r.reset)
+            for group in registers.GROUPS
+            for address, r in group.addressed()
+        ],
+        [(w.name, w.base, w.depth, w.width, w.access) for w in registers.WINDOWS],
+        [(k.name, int(k)) for k in packets.PacketKind] + [(e.name, int(e)) for e in packets.ErrorCode],
+        [packets.EVENT_BASE, packets.MAX_PACKET_BYTES, packets.MAX_RECORDS, packets.MAX_WORDS],
+        [choice.PHASE_BITS, choice.SETTING_BITS, choice.THRESHOLD_BITS, choice.counter_block(1, 2, 3).hex()],
+        [units.SLOTS_PER_WORD, units.SLOTS_PER_BLOCK, units.BINS_PER_SLOT, units.FINES_PER_SLOT, units.SLOT_BITS],
+        [registers.SEGMENT_KINDS, registers.LINE_MODES, registers.PROBES, registers.FRAME_MODES],
+        identity._LAYOUT.format,
+    ]
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")
+
+
+PROTOCOL_HASH = _protocol_hash()
+"""64-bit fingerprint of the protocol."""

@@ -1,0 +1,144 @@
+"""The identity block: what a host reads first, in the window at address 0.
+
+The host refuses a board whose magic, protocol hash or clock plan it does not know, and prints both values.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+__all__ = ["IDENTITY_WORDS", "MAGIC", "Capability", "Entropy", "Identity", "Phy"]
+
+MAGIC = 0x594C5251  # "QRLY", little-endian
+IDENTITY_WORDS = 64
+_LAYOUT = struct.Struct("<IQ4H24sQQiBBBBBBBBHHHHHHHHHHI")
+
+
+class Entropy(IntEnum):
+    """Where keys of the keystream come from."""
+
+    HOST = 0
+    RING_OSCILLATOR = 1
+    SIMULATED = 0x80
+
+
+class Phy(IntEnum):
+    """What measures the detector edges."""
+
+    ECP5_X2 = 1
+    TDC = 2
+    TWIN_X2 = 0x81
+    """The twin's model of the x2 gearbox: same two fine values."""
+
+
+class Capability(IntFlag):
+    """Optional parts that are present."""
+
+    SENDER = 1
+    RECEIVER = 2
+    EXTERNAL_REFERENCE = 4
+    SIMULATED = 8
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Constants of a station.
+
+    Latencies are in words. `start_latency` is from the word in which the start event is seen to the word that is slot
+    `start_slot`; `line_latency` from that word's place in the slot counter to its line bins at the lines output (plus
+    the serialiser's own `pin_latency`); `receiver_latency` from a word of the slot counter to the word of hits at the
+    detector input that is tagged with it (negative differences are taken up by `start_slot`); `event_latency` from hits
+    at the input to the success record entering its FIFO, at detector delay 0.
+    """
+
+    protocol_hash: int
+    version: tuple[int, int, int]
+    board: str
+    slot_rate_numerator_hz: int
+    slot_rate_denominator: int
+    clock_error_ppb: int
+    capabilities: Capability
+    detectors: int
+    lines: int
+    phy: Phy
+    entropy: Entropy
+    fine_step: int
+    """Fines between neighbouring values that the detector PHY can give."""
+    fine_first: int
+    """Smallest fine value that the detector PHY can give."""
+    start_latency: int
+    line_latency: int
+    pin_latency: int
+    receiver_latency: int
+    event_latency: int
+    fifo_success: int
+    fifo_click: int
+    fifo_frame: int
+    fifo_gap: int
+    fifo_status: int
+    link_baud: int
+    """Bits per second of the serial link; 0 where the link has no such rate."""
+    magic: int = MAGIC
+
+    def to_words(self) -> list[int]:
+        """Contents of the identity window, `IDENTITY_WORDS` words of 32 bits."""
+        name = self.board.encode("ascii")
+        if len(name) > 24:
+            raise ValueError(f"board name {self.board!r} has {len(name)} characters; at most 24 fit the identity block")
+        packed = _LAYOUT.pack(
+            self.magic,
+            self.protocol_hash,
+            *self.version,
+            0,
+            name,
+            self.slot_rate_numerator_hz,
+            self.slot_rate_denominator,
+            self.clock_error_ppb,
+            self.capabilities,
+            self.detectors,
+            self.lines,
+            self.phy,
+            self.entropy,
+            self.fine_step,
+            self.fine_first,
+            0,
+            self.start_latency,
+            self.line_latency,
+            self.pin_latency,
+            self.receiver_latency,
+            self.event_latency,
+            self.fifo_success,
+            self.fifo_click,
+            self.fifo_frame,
+            self.fifo_gap,
+            self.fifo_status,
+            self.link_baud,
+        ).ljust(4 * IDENTITY_WORDS, b"\0")
+        return list(struct.unpack(f"<{IDENTITY_WORDS}I", packed))
+
+    @classmethod
+    def from_words(cls, words: list[int]) -> "Identity":
+        """Read an identity block. Raises ValueError if the magic number is not there or a value is unknown."""
+        packed = struct.pack(f"<{len(words)}I", *words)
+        (magic, protocol_hash, major, minor, patch, _, name, numerator, denominator, ppb, *rest) = _LAYOUT.unpack(
+            packed[: _LAYOUT.size]
+        )
+        if magic != MAGIC:
+            raise ValueError(f"magic {magic:#010x} is not that of a qrelay station ({MAGIC:#010x}); check the port")
+        capabilities, detectors, lines, phy, entropy, step, first, _, *tail = rest
+        return cls(
+            protocol_hash,
+            (major, minor, patch),
+            name.rstrip(b"\0").decode("ascii", "replace"),
+            numerator,
+            denominator,
+            ppb,
+            Capability(capabilities),
+            detectors,
+            lines,
+            Phy(phy),
+            Entropy(entropy),
+            step,
+            first,
+            *tail,
+        )

@@ -1,0 +1,123 @@
+"""Records that a board sends to its host: each kind has its own 64-bit layout, first field in the lowest bits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = ["RECORDS", "RECORD_BITS", "Field", "Record", "RecordKind"]
+
+RECORD_BITS = 64
+
+
+class RecordKind(IntEnum):
+    """Number of a record kind; an event packet of kind k carries records of kind k only."""
+
+    SUCCESS = 0
+    CLICK = 1
+    FRAME = 2
+    GAP = 3
+    STATUS = 4
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named bit field and what it means."""
+
+    name: str
+    width: int
+    doc: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """Layout of one 64-bit record, fields from bit 0 upwards."""
+
+    kind: RecordKind
+    fields: tuple[Field, ...]
+
+    def __post_init__(self) -> None:
+        total = sum(field.width for field in self.fields)
+        if total != RECORD_BITS:
+            raise ValueError(f"record {self.kind.name} has {total} bits; its fields must fill {RECORD_BITS}")
+
+    def offset(self, name: str) -> int:
+        """Bit position of field `name`. Raises KeyError for an unknown field."""
+        position = 0
+        for field in self.fields:
+            if field.name == name:
+                return position
+            position += field.width
+        raise KeyError(name)
+
+    def pack(self, values: Mapping[str, int]) -> int:
+        """One record as an integer. Raises ValueError naming a field that is missing or does not fit."""
+        word = 0
+        position = 0
+        for field in self.fields:
+            value = values.get(field.name, -1)
+            if not 0 <= value < 1 << field.width:
+                raise ValueError(f"record {self.kind.name}: {field.name} {value} does not fit {field.width} bits")
+            word |= value << position
+            position += field.width
+        return word
+
+    def unpack(self, word: int) -> dict[str, int]:
+        """Fields of one record by name."""
+        values = {}
+        for field in self.fields:
+            values[field.name] = word & ((1 << field.width) - 1)
+            word >>= field.width
+        return values
+
+
+_SLOT = Field("slot", 48, "slot index")
+_FLAGS = Field("flags", 4, "bit 0: an alarm of system.alarms was latched when the record was made; others 0")
+
+RECORDS: dict[RecordKind, Record] = {
+    record.kind: record
+    for record in (
+        Record(
+            RecordKind.SUCCESS,
+            (
+                _SLOT,
+                Field("pattern", 8, "click pattern of the slot, as it indexed the success table"),
+                Field("outcome", 4, "outcome code of the success table, 1..15"),
+                _FLAGS,
+            ),
+        ),
+        Record(
+            RecordKind.CLICK,
+            (
+                _SLOT,
+                Field("fine", 8, "position inside the slot after the detector delay, 1/256 slot"),
+                Field("detector", 4, "detector index"),
+                _FLAGS,
+            ),
+        ),
+        Record(
+            RecordKind.FRAME,
+            (
+                Field("frame", 32, "frame number, (slot - start) / frame length, modulo 2^32"),
+                Field("clicks", 16, "clicks (gated, all detectors) in the frame, saturating"),
+                Field("successes", 12, "successes in the frame, saturating"),
+                _FLAGS,
+            ),
+        ),
+        Record(
+            RecordKind.GAP,
+            (
+                Field("first_slot_hi", 32, "slot index / 65536 of the first record that was dropped"),
+                Field("dropped", 28, "records dropped since the last gap record of this kind, saturating"),
+                Field("kind", 4, "kind of the dropped records"),
+            ),
+        ),
+        Record(
+            RecordKind.STATUS,
+            (
+                _SLOT,
+                Field("alarms", 8, "low byte of system.alarms"),
+                Field("state", 8, "low byte of system.state"),
+            ),
+        ),
+    )
+}

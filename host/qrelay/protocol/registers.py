@@ -1,0 +1,388 @@
+"""The register map: each register is a small documented value from which gateware, host table and document are made.
+
+The address space has 2^14 words of 32 bits. A register wider than 32 bits takes consecutive addresses, low word first;
+reading its first word holds the rest, so that a wide value is read in one piece. Windows are tables of words.
+
+Access kinds
+------------
+rw
+    Setting, reads back as written.
+wo
+    Setting that cannot be read (a key); reads as 0.
+ro
+    State from the hardware.
+strobe
+    A written 1 acts for one clock; reads as 0.
+w1c
+    Latched state, cleared by writing 1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from .choice import SETTINGS
+from .records import RecordKind
+
+__all__ = [
+    "ADDRESS_BITS",
+    "DETECTORS",
+    "GROUPS",
+    "LINES",
+    "OUTCOMES",
+    "SEGMENT_KINDS",
+    "WINDOWS",
+    "Access",
+    "Group",
+    "Register",
+    "Window",
+    "register",
+    "registers",
+    "window",
+]
+
+ADDRESS_BITS = 14
+LINES = 8
+"""Output lines of a station."""
+DETECTORS = 4
+"""Detector inputs of a station."""
+OUTCOMES = 16
+"""Codes of the success table; 0 is no success."""
+SEGMENT_KINDS = ("reference", "guard", "quantum", "idle")
+"""Kinds of frame segment, in the order of their two-bit code."""
+
+Access = Literal["rw", "wo", "ro", "strobe", "w1c"]
+
+
+@dataclass(frozen=True)
+class Register:
+    """One register: its name inside the group, width in bits, access, meaning and reset value."""
+
+    name: str
+    width: int
+    access: Access
+    doc: str
+    reset: int = 0
+    unit: str = ""
+    maximum: int | None = None
+    """Largest sensible value; None where every value of `width` bits is allowed."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Registers of one gateware block, at consecutive addresses from `base`."""
+
+    name: str
+    base: int
+    doc: str
+    registers: tuple[Register, ...]
+
+    def addressed(self) -> Iterator[tuple[int, Register]]:
+        """Each register with the address of its first word."""
+        address = self.base
+        for register in self.registers:
+            yield address, register
+            address += -(-register.width // 32)
+
+    @property
+    def words(self) -> int:
+        """Number of addresses taken."""
+        return sum(-(-register.width // 32) for register in self.registers)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A table of `depth` entries of up to 32 bits at consecutive addresses."""
+
+    name: str
+    base: int
+    depth: int
+    width: int
+    access: Literal["rw", "wo", "ro"]
+    doc: str
+
+
+def _per_detector(name: str, width: int, access: Access, doc: str, reset: int = 0, unit: str = "") -> list[Register]:
+    return [Register(f"{name}_{i}", width, access, f"detector {i}: {doc}", reset, unit) for i in range(DETECTORS)]
+
+
+_KINDS = [kind.name.lower() for kind in RecordKind]
+
+SYSTEM = Group(
+    "system",
+    0x100,
+    "Commands, latched alarms and state of the station",
+    (
+        Register("arm", 1, "strobe", "wait for a start; refused without a fresh nonce where a keystream is enabled"),
+        Register("disarm", 1, "strobe", "stop the slot counter and put the lines in their idle level"),
+        Register("start", 1, "strobe", "send a pulse on the start output; start at once where start_source is command"),
+        Register("latch_counters", 1, "strobe", "copy all counters to their readable copies at the same instant"),
+        Register("clear_counters", 1, "strobe", "set all counters to zero; also done by arm"),
+        Register(
+            "alarms",
+            16,
+            "w1c",
+            "bit 0 reference lost, 1 clock lock lost, 2 clock phase slipped, 3 start refused, 4 sync slip, "
+            "5 records dropped, 6 damaged packet received, 7 entropy test failed, 8 arm refused, "
+            "9 choices used before the keystream was ready",
+        ),
+        Register(
+            "state",
+            16,
+            "ro",
+            "bit 0 armed, 1 running, 2 keystream ready, 3 nonce fresh, 4 clock locked, 5 external reference, "
+            "6 finished (run length reached), 7 audit complete",
+        ),
+        Register("scratch", 32, "rw", "free for link tests"),
+        Register("uptime", 48, "ro", "words since the clock started", unit="word"),
+    ),
+)
+
+TIMEBASE = Group(
+    "timebase",
+    0x120,
+    "The slot counter and its start",
+    (
+        Register("start_source", 1, "rw", "0: the start command, 1: the start input"),
+        Register("start_slot", 48, "rw", "slot index at the start; a multiple of 8", unit="slot"),
+        Register("length", 48, "rw", "slots to run, a multiple of 4; 0 runs until disarm", unit="slot"),
+        Register("sync_period", 32, "rw", "expected distance of start-input edges while running; 0: unchecked", unit="word"),
+        Register("start_place", 3, "ro", "bin 0..7 of the word in which the start edge was seen", unit="bin"),
+        Register("slot_now", 48, "ro", "slot index of the first slot of the present word", unit="slot"),
+        Register("sync_edges", 32, "ro", "start-input edges seen while running"),
+        Register("sync_slips", 32, "ro", "of these, edges not at their expected word and bin"),
+    ),
+)
+
+SEQUENCER = Group(
+    "sequencer",
+    0x130,
+    "Frames of segments and the step list of segments that are not quantum",
+    (
+        Register("segments", 4, "rw", "segments in a frame, 1..8", reset=1, maximum=8),
+        Register("steps", 7, "rw", "entries of the step list in use, 1..64", reset=1, maximum=64),
+        Register("step_words", 16, "rw", "duration of one step", reset=1, unit="word"),
+    ),
+)
+
+KEYSTREAM = Group(
+    "keystream",
+    0x140,
+    "AES-256 counter mode: the random choices",
+    (
+        Register("enable", 1, "rw", "the station draws choices; arming then needs a key and a fresh nonce"),
+        Register("load", 1, "strobe", "expand the key in the key window; about 100 words"),
+        Register("nonce", 64, "rw", "run nonce; must rise from run to run under one key"),
+        Register("stream", 16, "rw", "stream number"),
+        *(
+            Register(
+                f"threshold_{k}",
+                13,
+                "rw",
+                f"smallest threshold draw that gives setting {k} or higher; 4096: never",
+                reset=4096,
+                maximum=4096,
+            )
+            for k in range(1, SETTINGS)
+        ),
+    ),
+)
+
+LINE_MODES = ("normal", "low", "high", "square", "pulse")
+PROBES = ("low", "frame", "slot0", "running", "success", "detector_hit", "detector_click", "quantum")
+
+MODULATOR = Group(
+    "modulator",
+    0x160,
+    "Output lines",
+    (
+        Register("enable", 1, "rw", "lines follow the table while running; otherwise their idle level"),
+        *(
+            r
+            for i in range(LINES)
+            for r in (
+                Register(f"delay_{i}", 8, "rw", f"line {i}: delay", unit="slot"),
+                Register(f"invert_{i}", 1, "rw", f"line {i}: active low"),
+                Register(f"idle_{i}", 1, "rw", f"line {i}: electrical level before lock and when disarmed"),
+                Register(f"mode_{i}", 3, "rw", f"line {i}: " + ", ".join(f"{n} {m}" for n, m in enumerate(LINE_MODES))),
+            )
+        ),
+        Register(
+            "pattern_slots",
+            16,
+            "rw",
+            "period of the test patterns in slots, a multiple of 4; square is high for the first half of the period "
+            "(rounded down to a slot), pulse for the first bin",
+            reset=4,
+            unit="slot",
+        ),
+        Register("probe", 3, "rw", "probe output: " + ", ".join(f"{n} {m}" for n, m in enumerate(PROBES))),
+        Register("probe_detector", 4, "rw", "detector shown by the probe"),
+        Register("probe_period", 32, "rw", "period of the slot0 probe", reset=1024, unit="word"),
+    ),
+)
+
+AUDIT_WORDS = 256
+AUDIT = Group(
+    "audit",
+    0x1A0,
+    "Capture of choices and line states of a run of slots",
+    (
+        Register("first_slot", 48, "rw", "first slot to capture, a multiple of 4", unit="slot"),
+        Register("arm", 1, "strobe", f"capture {4 * AUDIT_WORDS} slots from first_slot on"),
+    ),
+)
+
+RECEIVER = Group(
+    "receiver",
+    0x1B0,
+    "Detector inputs, gates and dead times",
+    (
+        Register("enable", 1, "rw", "detector inputs are processed while running"),
+        Register("windows", 1, "rw", "click pattern: 0 one bit per detector, 1 early and late bit per detector"),
+        Register("live_mask", DETECTORS, "rw", "detectors that must all be live for a slot to count", reset=0xF),
+        Register("blank", 4, "rw", "segment kinds (bit per kind) in which clicks are blanked", reset=0b1010),
+        Register("rate_words", 32, "rw", "interval of the rate meter", reset=7_613_000, unit="word"),
+        Register("pulser_period", 32, "rw", "test pulser: one hit every so many words; 0: off", unit="word"),
+        Register("pulser_mask", DETECTORS, "rw", "test pulser: detectors to hit"),
+        Register("pulser_lane", 2, "rw", "test pulser: slot of the word"),
+        Register("pulser_fine", 8, "rw", "test pulser: position in the slot", unit="fine"),
+        *_per_detector("enable", 1, "rw", "input in use", reset=1),
+        *_per_detector("delay_slots", 12, "rw", "delay added to each hit", unit="slot"),
+        *_per_detector("delay_fine", 8, "rw", "delay added to each hit", unit="fine"),
+        *_per_detector("dead_slots", 16, "rw", "slots that are blind after the slot of a hit", unit="slot"),
+        *_per_detector("gate_start", 8, "rw", "first fine of the (early) gate", unit="fine"),
+        *_per_detector("gate_width", 9, "rw", "fines in the (early) gate, 256: whole slot", reset=256, unit="fine"),
+        *_per_detector("late_start", 8, "rw", "first fine of the late gate", unit="fine"),
+        *_per_detector("late_width", 9, "rw", "fines in the late gate, 0: none", unit="fine"),
+        *_per_detector("rate", 32, "ro", "hits in the last full rate interval, run or no run"),
+    ),
+)
+
+COUNTERS = Group(
+    "counters",
+    0x200,
+    "Counters; readable copies, refreshed by system.latch_counters",
+    (
+        Register("slots", 48, "ro", "slots in which clicks count (running, not blanked)", unit="slot"),
+        Register("live_slots", 48, "ro", "of these, slots in which all detectors of live_mask were live", unit="slot"),
+        *_per_detector("singles", 48, "ro", "hits after the delay, in any segment while running"),
+        *_per_detector("dead", 48, "ro", "of these, hits lost to the dead time or to an earlier hit in the slot"),
+        *_per_detector("gated_out", 48, "ro", "of these, live hits outside the gate or in a blanked segment"),
+        *_per_detector("clicks", 48, "ro", "of these, gated clicks"),
+        Register("doubles", 48, "ro", "slots with more than one click bit in their pattern"),
+        Register("vetoed", 48, "ro", "slots that would be a success but had a detector of live_mask blind"),
+        *(Register(f"outcome_{k}", 48, "ro", f"successes with outcome {k}") for k in range(1, OUTCOMES)),
+    ),
+)
+
+FRAME_MODES = ("off", "all", "with_success")
+EVENTS = Group(
+    "events",
+    0x280,
+    "Records to the host",
+    (
+        *(Register(f"enable_{kind}", 1, "rw", f"send {kind} records", int(kind in ("gap", "status"))) for kind in _KINDS),
+        Register("frame_mode", 2, "rw", "frame records: " + ", ".join(f"{n} {m}" for n, m in enumerate(FRAME_MODES))),
+        Register("status_words", 32, "rw", "a status record every so many words and at each alarm; 0: alarms only", unit="word"),
+        Register("hold_words", 16, "rw", "longest wait of a record for company in its packet", reset=1024, unit="word"),
+        *(Register(f"fill_{kind}", 16, "ro", f"{kind} FIFO: records or words of records waiting") for kind in _KINDS),
+        *(Register(f"high_water_{kind}", 16, "ro", f"{kind} FIFO: largest fill since arm") for kind in _KINDS),
+        *(Register(f"dropped_{kind}", 48, "ro", f"{kind} records dropped since arm") for kind in _KINDS),
+        *(Register(f"sent_{kind}", 32, "ro", f"{kind} records put in packets since arm, modulo 2^32") for kind in _KINDS),
+        Register("clicks_beyond_four", 48, "ro", "clicks beyond four in a word since arm: counted, never recorded"),
+    ),
+)
+
+LINK = Group(
+    "link",
+    0x2C0,
+    "Packets",
+    (
+        Register("received", 32, "ro", "sound packets received"),
+        Register("damaged", 32, "ro", "frames with a bad checksum, bad stuffing or too few bytes"),
+        Register("overlong", 32, "ro", "frames of more than 254 bytes"),
+        Register("refused", 32, "ro", "sound packets answered with ERROR"),
+        Register("sent", 32, "ro", "packets sent, answers and events"),
+    ),
+)
+
+GROUPS: tuple[Group, ...] = (
+    SYSTEM,
+    TIMEBASE,
+    SEQUENCER,
+    KEYSTREAM,
+    MODULATOR,
+    AUDIT,
+    RECEIVER,
+    COUNTERS,
+    EVENTS,
+    LINK,
+)
+
+WINDOWS: tuple[Window, ...] = (
+    Window("identity", 0x000, 64, 32, "ro", "who and what this station is (identity.py)"),
+    Window("segments", 0x400, 8, 32, "rw", "segment table: bits 1:0 kind, bits 25:2 length in words"),
+    Window("steps", 0x440, 64, 7, "rw", "step list: bits 2:0 setting, bits 6:3 phase"),
+    Window("key", 0x480, 8, 32, "wo", "AES-256 key, little-endian words of its 32 bytes"),
+    Window("success", 0x500, 256, 4, "wo", "outcome code by click pattern; 0: no success"),
+    Window(
+        "lines",
+        0x800,
+        512,
+        2 * LINES,
+        "wo",
+        "bins of the lines; index: bits 1:0 segment kind, 4:2 setting, 8:5 phase; bits 2i and 2i+1 of an entry: first "
+        "and second bin of line i",
+    ),
+    Window(
+        "audit",
+        0x1000,
+        4 * AUDIT_WORDS,
+        32,
+        "ro",
+        "captured words: four 32-bit words each. 0 and 1: choices, per slot bits 2:0 setting, 6:3 phase, 7 drawn "
+        "(quantum segment); 2 and 3: line bins, per slot 16 bits as in the lines window, as they leave for the pins",
+    ),
+)
+
+
+def _check_layout() -> None:
+    taken: dict[int, str] = {}
+    spans = [(g.name, g.base, g.words) for g in GROUPS] + [(w.name, w.base, w.depth) for w in WINDOWS]
+    for name, base, size in spans:
+        for address in range(base, base + size):
+            if address in taken or address >= 1 << ADDRESS_BITS:
+                raise ValueError(f"{name} overlaps {taken.get(address, 'the end of the address space')} at {address:#x}")
+            taken[address] = name
+
+
+_check_layout()
+
+_BY_NAME: dict[str, tuple[int, Register]] = {
+    f"{group.name}.{register.name}": (address, register) for group in GROUPS for address, register in group.addressed()
+}
+_WINDOWS = {window.name: window for window in WINDOWS}
+
+
+def registers() -> dict[str, tuple[int, Register]]:
+    """All registers as ``"group.register"`` -> (address, register)."""
+    return dict(_BY_NAME)
+
+
+def register(name: str) -> tuple[int, Register]:
+    """Address and description of ``"group.register"``. Raises KeyError with near matches."""
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        from difflib import get_close_matches
+
+        near = ", ".join(get_close_matches(name, _BY_NAME)) or "see `qrelay info --registers`"
+        raise KeyError(f"no register {name!r}; did you mean: {near}") from None
+
+
+def window(name: str) -> Window:
+    """Description of a window. Raises KeyError naming those there are."""
+    if name not in _WINDOWS:
+        raise KeyError(f"no window {name!r}; there are: {', '.join(_WINDOWS)}")
+    return _WINDOWS[name]
