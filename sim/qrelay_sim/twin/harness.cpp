@@ -1,0 +1,155 @@
+// Steps one station, compiled by Verilator, through a batch of words, and carries its pins and its byte link.
+//
+// Plain C interface for ctypes, which releases the interpreter lock for the whole batch. One call processes `words`
+// clocks. Inputs are settled with the clock low, outputs are read there, and then the clock rises: every handshake is
+// decided on the values that the registers will see.
+
+#include <cstdint>
+#include <cstring>
+
+#include "Vstation.h"
+#include "verilated.h"
+
+namespace {
+
+struct Station {
+    VerilatedContext context;
+    Vstation top{&context, "station"};
+};
+
+// Collect, for one slot of a word, the two bins of each of the eight lines into 16 bits (line i at bits 2i, 2i+1).
+inline uint16_t slot_bins(uint64_t lines, unsigned lane) {
+    uint64_t x = (lines >> (2 * lane)) & 0x0303030303030303ull;
+    x = (x | (x >> 6)) & 0x000F000F000F000Full;
+    x = (x | (x >> 12)) & 0x000000FF000000FFull;
+    return static_cast<uint16_t>(x | (x >> 24));
+}
+
+constexpr unsigned kHitBits = 9;  // valid, fine
+
+inline void put_hit(uint32_t *port, unsigned place, unsigned fine) {
+    const uint32_t hit = 1u | (fine << 1);
+    const unsigned bit = place * kHitBits;
+    port[bit / 32] |= hit << (bit % 32);
+    if (bit % 32 + kHitBits > 32) port[bit / 32 + 1] |= hit >> (32 - bit % 32);
+}
+
+}  // namespace
+
+extern "C" {
+
+struct Pulse {      // a start pulse: word of the batch and the bins that are high in it
+    uint32_t word;
+    uint32_t bins;
+};
+
+struct Hit {        // a detector edge: word of the batch, 4 * detector + lane, and its fine time
+    uint32_t word;
+    uint16_t place;
+    uint16_t fine;
+};
+
+struct Batch {
+    uint32_t words;
+    uint32_t clock_inputs;       // bit 0 clock locked, 1 external reference, 2 reference lost, 3 lock lost, 4 phase slipped
+    const Hit *hits;             // ordered by word
+    uint32_t hit_count;
+    uint32_t start_count;
+    const Pulse *starts;         // ordered by word
+    const uint8_t *rx;
+    uint32_t rx_size;
+    uint32_t rx_used;            // out: bytes that the station took
+    uint8_t *tx;
+    uint32_t tx_size;
+    uint32_t tx_used;            // out: bytes that the station sent
+    uint16_t *slot_lines;        // out: line bins of each slot (4 * words), or null
+    const uint8_t *code_of_bins; // 65536 entries, or null
+    uint8_t *slot_codes;         // out: code_of_bins applied to each slot (4 * words), or null
+    Pulse *start_pulses;         // out: words in which the start output was high
+    uint32_t start_pulse_size;
+    uint32_t start_pulse_used;
+    uint64_t probe_highs;        // out: slots in which the probe output was high
+};
+
+void *qrelay_station_new() {
+    auto *station = new Station;
+    auto &top = station->top;
+    top.clk = 0;
+    top.rst = 0;
+    top.rx__valid = 0;
+    top.tx__ready = 0;
+    top.start_bins = 0;
+    std::memset(&top.hits, 0, sizeof top.hits);
+    top.eval();
+    return station;
+}
+
+void qrelay_station_delete(void *handle) { delete static_cast<Station *>(handle); }
+
+void qrelay_station_step(void *handle, Batch *batch) {
+    auto &top = static_cast<Station *>(handle)->top;
+    auto *port = reinterpret_cast<uint32_t *>(&top.hits);
+    const Hit *hit = batch->hits, *const hits_end = hit + batch->hit_count;
+    const Pulse *start = batch->starts, *const starts_end = start + batch->start_count;
+    uint32_t rx_used = 0, tx_used = 0, pulses = 0;
+    uint64_t probe_highs = 0;
+    uint64_t last_lines = 0;
+    uint16_t bins[4] = {0, 0, 0, 0};
+    bool hits_set = true, starts_set = true, first = true;
+
+    top.clock_locked = batch->clock_inputs & 1;
+    top.external_reference = batch->clock_inputs >> 1 & 1;
+    top.reference_lost = batch->clock_inputs >> 2 & 1;
+    top.lock_lost = batch->clock_inputs >> 3 & 1;
+    top.phase_slipped = batch->clock_inputs >> 4 & 1;
+
+    for (uint32_t word = 0; word < batch->words; ++word) {
+        if (hits_set) {
+            std::memset(port, 0, sizeof top.hits);
+            hits_set = false;
+        }
+        for (; hit != hits_end && hit->word == word; ++hit) {
+            put_hit(port, hit->place, hit->fine);
+            hits_set = true;
+        }
+        if (starts_set) {
+            top.start_bins = 0;
+            starts_set = false;
+        }
+        for (; start != starts_end && start->word == word; ++start) {
+            top.start_bins |= start->bins;
+            starts_set = true;
+        }
+        const bool rx_valid = rx_used < batch->rx_size;
+        top.rx__valid = rx_valid;
+        if (rx_valid) top.rx__payload = batch->rx[rx_used];
+        const bool tx_ready = tx_used < batch->tx_size;
+        top.tx__ready = tx_ready;
+        top.clk = 0;
+        top.eval();
+
+        if (rx_valid && top.rx__ready) ++rx_used;
+        if (tx_ready && top.tx__valid) batch->tx[tx_used++] = top.tx__payload;
+        if (top.start_out && pulses < batch->start_pulse_size) batch->start_pulses[pulses++] = {word, top.start_out};
+        if (top.probe) probe_highs += __builtin_popcount(top.probe);
+        if (batch->slot_lines || batch->slot_codes) {
+            const uint64_t lines = top.lines;
+            if (first || lines != last_lines) {
+                for (unsigned lane = 0; lane < 4; ++lane) bins[lane] = slot_bins(lines, lane);
+                last_lines = lines;
+                first = false;
+            }
+            if (batch->slot_lines) std::memcpy(batch->slot_lines + 4 * word, bins, sizeof bins);
+            if (batch->slot_codes)
+                for (unsigned lane = 0; lane < 4; ++lane)
+                    batch->slot_codes[4 * word + lane] = batch->code_of_bins[bins[lane]];
+        }
+        top.clk = 1;
+        top.eval();
+    }
+    batch->rx_used = rx_used;
+    batch->tx_used = tx_used;
+    batch->start_pulse_used = pulses;
+    batch->probe_highs = probe_highs;
+}
+}

@@ -1,0 +1,15 @@
+"""What the twin's stations say of themselves: the same design as a board, between simulated pins."""
+
+from qrelay.protocol.identity import Capability, Entropy, Phy
+from qrelay_gateware.station import BoardFacts
+
+__all__ = ["TWIN_FACTS"]
+
+TWIN_FACTS = BoardFacts(
+    board="twin",
+    phy=Phy.TWIN_X2,
+    entropy=Entropy.SIMULATED,
+    capabilities=Capability.SENDER | Capability.RECEIVER | Capability.EXTERNAL_REFERENCE | Capability.SIMULATED,
+    pin_latency=0,
+    link_baud=0,
+)

