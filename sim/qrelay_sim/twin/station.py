@@ -1,0 +1,136 @@
+"""One simulated board: the station's RTL in a native library, its pins as arrays and its link as bytes."""
+
+import ctypes
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["HIT_DTYPE", "PULSE_DTYPE", "NativeStation", "Stepped"]
+
+HIT_DTYPE = np.dtype([("word", "<u4"), ("place", "<u2"), ("fine", "<u2")])
+"""A detector edge: word of the batch, 4 * detector + lane, fine time in 1/256 slot."""
+PULSE_DTYPE = np.dtype([("word", "<u4"), ("bins", "<u4")])
+"""A start pulse: word of the batch and the bins of the word (bit 0 earliest) in which it is high."""
+
+_LOCKED_TO_REFERENCE = 0b00011
+_TX_BYTES_PER_WORD = 1
+_PULSES = 1024
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = (
+        ("words", ctypes.c_uint32),
+        ("clock_inputs", ctypes.c_uint32),
+        ("hits", ctypes.c_void_p),
+        ("hit_count", ctypes.c_uint32),
+        ("start_count", ctypes.c_uint32),
+        ("starts", ctypes.c_void_p),
+        ("rx", ctypes.c_char_p),
+        ("rx_size", ctypes.c_uint32),
+        ("rx_used", ctypes.c_uint32),
+        ("tx", ctypes.c_void_p),
+        ("tx_size", ctypes.c_uint32),
+        ("tx_used", ctypes.c_uint32),
+        ("slot_lines", ctypes.c_void_p),
+        ("code_of_bins", ctypes.c_void_p),
+        ("slot_codes", ctypes.c_void_p),
+        ("start_pulses", ctypes.c_void_p),
+        ("start_pulse_size", ctypes.c_uint32),
+        ("start_pulse_used", ctypes.c_uint32),
+        ("probe_highs", ctypes.c_uint64),
+        ("running", ctypes.c_uint32),
+    )
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What a batch of words gave."""
+
+    rx_used: int
+    """Bytes of the link that the station took."""
+    tx: bytes
+    """Bytes that the station sent."""
+    codes: NDArray[np.uint8] | None
+    """Light code of each slot, shape (4 * words,), where a code table is set."""
+    start_pulses: NDArray[np.void]
+    """Words in which the start output was high, `PULSE_DTYPE`."""
+    probe_highs: int
+    """Slots in which the probe output was high."""
+    busy: bool
+    """The station was armed or running at the end of the batch."""
+
+
+class NativeStation:
+    """A station between simulated pins.
+
+    Parameters
+    ----------
+    library : the native library of `build_library`.
+    code_of_bins : 65536 light codes by the 16 line bins of a slot (line i at bits 2i and 2i + 1), or None for a station
+        whose lines lead nowhere.
+    """
+
+    def __init__(self, library: ctypes.CDLL, code_of_bins: NDArray[np.uint8] | None = None) -> None:
+        library.qrelay_station_new.restype = ctypes.c_void_p
+        library.qrelay_station_delete.argtypes = [ctypes.c_void_p]
+        library.qrelay_station_step.argtypes = [ctypes.c_void_p, ctypes.POINTER(_Batch)]
+        self._library = library
+        self._handle: int | None = library.qrelay_station_new()
+        if code_of_bins is not None and code_of_bins.shape != (65536,):
+            raise ValueError(f"code_of_bins has shape {code_of_bins.shape}; it must have 65536 entries")
+        self._codes = None if code_of_bins is None else np.ascontiguousarray(code_of_bins, np.uint8)
+        self._pulses = np.zeros(_PULSES, PULSE_DTYPE)
+        self.clock_inputs = _LOCKED_TO_REFERENCE
+        """Clock state the station sees: bit 0 locked, 1 external reference, 2 reference lost, 3 lock lost, 4 slipped."""
+
+    def step(
+        self, words: int, hits: NDArray[np.void], starts: NDArray[np.void], rx: bytes, tx_space: int = 1 << 20
+    ) -> Stepped:
+        """Advance by `words` clocks.
+
+        Parameters
+        ----------
+        words : batch length in words.
+        hits : `HIT_DTYPE`, ordered by word; at most one per place and word.
+        starts : `PULSE_DTYPE`, ordered by word.
+        rx : bytes offered to the link, at most one is taken per word.
+        tx_space : bytes that may be sent; the station waits beyond.
+        """
+        if self._handle is None:
+            raise ValueError("this simulated station is closed")
+        hits = np.ascontiguousarray(hits, HIT_DTYPE)
+        starts = np.ascontiguousarray(starts, PULSE_DTYPE)
+        tx = np.empty(min(words * _TX_BYTES_PER_WORD, tx_space), np.uint8)
+        codes = None if self._codes is None else np.empty(4 * words, np.uint8)
+        batch = _Batch(
+            words=words,
+            clock_inputs=self.clock_inputs,
+            hits=hits.ctypes.data,
+            hit_count=len(hits),
+            start_count=len(starts),
+            starts=starts.ctypes.data,
+            rx=rx,
+            rx_size=len(rx),
+            tx=tx.ctypes.data,
+            tx_size=len(tx),
+            code_of_bins=None if self._codes is None else self._codes.ctypes.data,
+            slot_codes=None if codes is None else codes.ctypes.data,
+            start_pulses=self._pulses.ctypes.data,
+            start_pulse_size=len(self._pulses),
+        )
+        self._library.qrelay_station_step(self._handle, ctypes.byref(batch))
+        return Stepped(
+            rx_used=batch.rx_used,
+            tx=tx[: batch.tx_used].tobytes(),
+            codes=codes,
+            start_pulses=self._pulses[: batch.start_pulse_used].copy(),
+            probe_highs=batch.probe_highs,
+            busy=bool(batch.running),
+        )
+
+    def close(self) -> None:
+        """Free the native model; a closed station cannot step."""
+        if self._handle is not None:
+            self._library.qrelay_station_delete(self._handle)
+            self._handle = None
