@@ -1,0 +1,177 @@
+"""The random choices of a station: 16 bits per slot from AES-256 in counter mode, without gaps."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from qrelay.protocol.choice import BLOCK_BITS, DRAW_BITS
+from qrelay.protocol.registers import window
+from qrelay.protocol.units import SLOT_BITS, SLOTS_PER_BLOCK, SLOTS_PER_WORD
+
+from .aes import Aes256Pipeline, KeyExpansion
+from .layouts import config_layout, table_write
+
+__all__ = ["Draws", "Keystream"]
+
+FULL_BLOCK_BITS = SLOT_BITS - (SLOTS_PER_BLOCK - 1).bit_length()
+"""A slot index divided by 8."""
+
+Draws = data.ArrayLayout(DRAW_BITS, SLOTS_PER_WORD)
+"""draws[lane]: bits 3:0 phase, bits 15:4 threshold draw."""
+
+
+def _swapped(value):
+    """Bytes of `value` in reverse order: the counter block is big-endian, columns are little-endian."""
+    return Cat(reversed([value[i : i + 8] for i in range(0, len(value), 8)]))
+
+
+class Keystream(wiring.Component):
+    """Draw 16 bits for every slot; the draws of a slot follow from key, nonce, stream and slot index alone.
+
+    The counter block is that of `qrelay.protocol.choice`. Its block index is slot index / 8 modulo 2^45, so that it
+    wraps where the 48-bit slot index wraps. A run that would come back to its first block (2^48 slots, 10.7 days)
+    stops shortly before that instead of using a block twice.
+
+    Latency: `latency` words. `go` in word t: the draws of slots start_slot to start_slot + 3 are at `draws` in word
+    t + latency, and each later word brings the next four. `draws` is zero while `valid` is 0.
+    Reset: no key, stopped.
+    Overflow: none.
+
+    Key. Words written to the key window take effect with `config.load`: it stops the stream, drops `ready`, and
+    `expansion_latency` words later `ready` is back. They should not be written in the first eight words after `load`.
+    Nothing leads from the key to an output, except through the cipher.
+
+    Freshness. `fresh` says that `go` may be given: key expanded, `config.enable` set, and `config.nonce` larger than
+    the last nonce that a `go` used under this key; a newly loaded key takes any nonce. It follows a change of the nonce
+    two words later and refers to the nonce of then. `go` without `fresh` starts nothing, and stops what runs. `go` with
+    `fresh` uses up the nonce, starts anew even while running, and takes nonce, stream and start slot as they are in
+    that word; later changes act at the next `go`.
+
+    Parameters
+    ----------
+    block_bits : int
+        Width of the block index; less than 45 only to see it wrap in a test.
+
+    Ports
+    -----
+    config : In(config_layout("keystream"))
+    key : table_write("key")
+    go : In(1)
+        One word, the word of the start.
+    halt : In(1)
+        Stop at once; also wins over a `go` in the same word. A stopped keystream toggles nothing.
+    start_slot : In(48)
+        A multiple of 8 (bits 2:0 are ignored).
+    draws : Out(Draws)
+    valid : Out(1)
+    ready : Out(1)
+        Key expanded.
+    fresh : Out(1)
+        Nonce usable.
+    """
+
+    config: In(config_layout("keystream"))
+    key: table_write("key")
+    go: In(1)
+    halt: In(1)
+    start_slot: In(SLOT_BITS)
+    draws: Out(Draws)
+    valid: Out(1)
+    ready: Out(1)
+    fresh: Out(1)
+
+    latency = 2 + Aes256Pipeline.latency
+    expansion_latency = KeyExpansion.latency
+
+    def __init__(self, block_bits: int = FULL_BLOCK_BITS):
+        self._block_bits = block_bits
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.expansion = expansion = KeyExpansion()
+        m.submodules.cipher = cipher = Aes256Pipeline()
+        m.submodules.key_store = key_store = Memory(shape=32, depth=window("key").depth, init=[])
+        key_write = key_store.write_port()
+        key_read = key_store.read_port(domain="comb")
+        m.d.comb += [
+            key_write.addr.eq(self.key.address),
+            key_write.data.eq(self.key.value),
+            key_write.en.eq(self.key.enable),
+            key_read.addr.eq(expansion.key_index),
+            expansion.key_word.eq(key_read.data),
+            expansion.load.eq(self.config.load),
+            cipher.keys.eq(expansion.keys),
+            self.ready.eq(expansion.ready),
+        ]
+
+        active = Signal()
+        phase = Signal()
+        filled = Signal(range(Aes256Pipeline.latency + 1))
+        starting = Signal()
+        m.d.comb += starting.eq(self.go & self.fresh & ~self.halt & ~self.config.load)
+
+        # The nonce that was found fresh is the one that is used, whatever is written in between.
+        nonce = Signal(64)
+        nonce_used = Signal(64)
+        any_used = Signal()
+        m.d.sync += [
+            nonce.eq(self.config.nonce),
+            self.fresh.eq(
+                self.ready
+                & self.config.enable
+                & (~any_used | (self.config.nonce > nonce_used))
+                & ~starting
+                & ~self.config.load
+            ),
+        ]
+        with m.If(self.config.load):
+            m.d.sync += any_used.eq(0)
+        with m.Elif(starting):
+            m.d.sync += [nonce_used.eq(nonce), any_used.eq(1)]
+
+        block = Signal(self._block_bits)
+        last_block = Signal(self._block_bits)
+        run_nonce = Signal(64)
+        run_stream = Signal(16)
+        counter_block = _swapped(Cat(block, Const(0, BLOCK_BITS - self._block_bits), run_stream, run_nonce))
+        m.d.comb += [
+            cipher.enable.eq(active),
+            cipher.phase.eq(phase),
+            cipher.plain.as_value().eq(counter_block),
+        ]
+        second_half = Signal(64, reset_less=True)
+        with m.If(active):
+            m.d.sync += phase.eq(~phase)
+            with m.If(filled == Aes256Pipeline.latency):
+                m.d.sync += [
+                    self.valid.eq(1),
+                    self.draws.as_value().eq(Mux(phase, second_half, cipher.cipher.as_value()[:64])),
+                ]
+            with m.Else():
+                m.d.sync += filled.eq(filled + 1)
+            with m.If(phase):
+                m.d.sync += block.eq(block + 1)
+            with m.Else():
+                m.d.sync += second_half.eq(cipher.cipher.as_value()[64:])
+
+        first_block = self.start_slot[SLOT_BITS - FULL_BLOCK_BITS :][: self._block_bits]
+        stopping = self.go | self.halt | self.config.load | (active & phase & (block == last_block))
+        with m.If(stopping):
+            m.d.sync += [
+                active.eq(0),
+                self.valid.eq(0),
+                self.draws.as_value().eq(0),
+            ]
+        with m.If(starting):
+            m.d.sync += [
+                active.eq(1),
+                phase.eq(0),
+                filled.eq(0),
+                block.eq(first_block),
+                last_block.eq(first_block - 1),
+                run_nonce.eq(nonce),
+                run_stream.eq(self.config.stream),
+            ]
+        return m
