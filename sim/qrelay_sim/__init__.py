@@ -1,0 +1,1 @@
+"""Physics, samplers, key-rate models and the digital twin of the relay."""
