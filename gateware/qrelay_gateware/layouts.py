@@ -16,6 +16,7 @@ __all__ = [
     "Lines",
     "Segment",
     "Tick",
+    "WordHits",
     "WordRecords",
     "config_layout",
     "status_layout",
@@ -68,7 +69,9 @@ class WordRecords(data.Struct):
 
 
 Choices = data.ArrayLayout(Choice, SLOTS_PER_WORD)
-Hits = data.ArrayLayout(data.ArrayLayout(Hit, SLOTS_PER_WORD), DETECTORS)
+WordHits = data.ArrayLayout(Hit, SLOTS_PER_WORD)
+"""Hits of one detector in one word, by lane."""
+Hits = data.ArrayLayout(WordHits, DETECTORS)
 """hits[detector][lane]"""
 Lines = data.ArrayLayout(unsigned(LINE_BINS), LINES)
 """lines[line]: bit 2 * lane + bin, earliest first."""
