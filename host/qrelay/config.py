@@ -1,0 +1,264 @@
+"""A run as a TOML file: every key checked, every error names its key."""
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from .errors import ConfigError
+from .protocol.choice import SETTINGS, THRESHOLD_RANGE
+from .protocol.registers import DETECTORS
+from .protocol.units import SLOTS_PER_BLOCK, SLOTS_PER_WORD
+from .strict_model import StrictModel
+from .twin_settings import PathDelays, TwinSettings
+
+__all__ = [
+    "STATIONS",
+    "DetectorConfig",
+    "EventsConfig",
+    "FrameConfig",
+    "ReceiverConfig",
+    "RunConfig",
+    "Segment",
+    "Setting",
+    "SiftingConfig",
+    "Stations",
+    "Step",
+    "TwinSettings",
+    "load_config",
+    "parse_config",
+]
+
+STATIONS = ("alice", "bob", "source", "receiver")
+TWIN = "twin"
+
+
+class Stations(StrictModel):
+    """Where each station is reached: a pyserial URL, or "twin" for a simulated board."""
+
+    alice: str = TWIN
+    bob: str = TWIN
+    source: str = TWIN
+    receiver: str = TWIN
+    master: Literal["alice", "bob", "source", "receiver"] = Field("source", description="sends the start pulse")
+    start_delay_words: dict[Literal["alice", "bob", "source", "receiver"], Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, description="start cables: whole words by which a station sees the pulse later than others"
+    )
+
+    def urls(self) -> dict[str, str]:
+        """URL, or "twin", by station."""
+        return {name: getattr(self, name) for name in STATIONS}
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        simulated = [name for name, url in self.urls().items() if url == TWIN]
+        if simulated and len(simulated) < len(STATIONS):
+            rest = ", ".join(name for name in STATIONS if name not in simulated)
+            raise ValueError(f"light passes between simulated boards only: give {rest} as 'twin' as well, or none")
+        return self
+
+
+class Segment(StrictModel):
+    """A part of the frame."""
+
+    kind: Literal["reference", "guard", "quantum", "idle"]
+    slots: int = Field(gt=0, multiple_of=SLOTS_PER_WORD, lt=SLOTS_PER_WORD << 24)
+
+
+class Step(StrictModel):
+    """What the senders do during one step of a segment that is not quantum."""
+
+    setting: str
+    phase: int = Field(ge=0, le=15)
+
+
+class FrameConfig(StrictModel):
+    """The frame that repeats through the run."""
+
+    segments: Annotated[list[Segment], Field(min_length=1, max_length=8)] = [Segment(kind="quantum", slots=8192)]
+    steps: Annotated[list[Step], Field(max_length=64)] = []
+    step_slots: int = Field(4, ge=4, le=4 * 65535, multiple_of=SLOTS_PER_WORD)
+
+    @model_validator(mode="after")
+    def _blocks(self) -> Self:
+        total = sum(segment.slots for segment in self.segments)
+        if total % SLOTS_PER_BLOCK:
+            raise ValueError(f"the frame has {total} slots; make it a multiple of {SLOTS_PER_BLOCK}")
+        return self
+
+
+class Setting(StrictModel):
+    """A setting that a sender may draw: how often, how bright, and by which code on its level lines."""
+
+    name: str = Field(min_length=1)
+    probability: float = Field(ge=0, le=1)
+    mean_photon_number: float = Field(ge=0, le=100)
+    level_code: int = Field(ge=0, le=3)
+
+
+class DetectorConfig(StrictModel):
+    """One detector input; its number is its place in the list."""
+
+    name: str
+    delay_slots: int = Field(0, ge=0, le=2047, description="trim, on top of the delay that aligns the stations")
+    delay_fines: int = Field(0, ge=0, le=255)
+    dead_slots: int | None = Field(None, ge=0, le=65535, description="replaces receiver.dead_slots")
+    gate_start_fines: int = Field(0, ge=0, le=255)
+    gate_width_fines: int = Field(256, ge=0, le=256)
+    late_start_fines: int = Field(0, ge=0, le=255)
+    late_width_fines: int = Field(0, ge=0, le=256)
+
+
+_DETECTOR_NAMES = ("m1_plus", "m1_minus", "m2_plus", "m2_minus")
+
+
+class ReceiverConfig(StrictModel):
+    """Detectors and success rule of the receiver."""
+
+    success_rule: str | dict[str, Annotated[int, Field(ge=1, le=15)]] = Field(
+        "one-per-node", description="a rule by name (see `qrelay.success_rules`) or outcome codes by pattern 'm1_plus m2_plus'"
+    )
+    dead_slots: int = Field(0, ge=0, le=65535)
+    detectors: Annotated[list[DetectorConfig], Field(min_length=1, max_length=DETECTORS)] = [
+        DetectorConfig(name=name) for name in _DETECTOR_NAMES
+    ]
+
+
+class EventsConfig(StrictModel):
+    """What is recorded beside successes."""
+
+    clicks: Literal["off", "sample", "all"] = "sample"
+    click_sample: int = Field(20_000, ge=0, description="clicks after which sampling stops")
+    frames: Literal["off", "all", "with_success"] = "off"
+
+
+class SiftingConfig(StrictModel):
+    """Phase matching (P1, physics.md section 2): which settings play which part."""
+
+    key: str = "mu"
+    decoy: str = "nu"
+    vacuum: str = "vac"
+    phase_offset: int | Literal["auto"] = Field(0, description="j_off in 1/16 turn, or found from decoy successes")
+    invert: bool = Field(False, description="swap same and opposite sign: which port is which is a calibration")
+    error_correction_efficiency: float = Field(1.10, ge=1, le=3)
+
+    @model_validator(mode="after")
+    def _offset(self) -> Self:
+        if isinstance(self.phase_offset, int) and not 0 <= self.phase_offset < 16:
+            raise ValueError(f"phase_offset {self.phase_offset} is no 16th of a turn; give 0 to 15 or 'auto'")
+        return self
+
+
+class RunConfig(StrictModel):
+    """Everything that defines a run."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$")
+    slots: int = Field(100_000_000, ge=0, lt=1 << 47, multiple_of=SLOTS_PER_BLOCK, description="0: until stopped")
+    seed: int | None = Field(None, ge=0, description="simulated stations only: reproducible keys; else keys are random")
+    output: str = Field("runs", description="folder in which the run folder is made")
+    audit: bool = Field(True, description="capture line states of both senders and compare with the choices")
+    stations: Stations = Stations()
+    frame: FrameConfig = FrameConfig()
+    settings: Annotated[list[Setting], Field(min_length=1, max_length=SETTINGS)]
+    receiver: ReceiverConfig = ReceiverConfig()
+    events: EventsConfig = EventsConfig()
+    sifting: SiftingConfig = SiftingConfig()
+    path_delay_slots: PathDelays | None = Field(None, description="needed for boards; the twin has its own")
+    twin: TwinSettings = TwinSettings()
+
+    @property
+    def simulated(self) -> bool:
+        """The stations are simulated boards."""
+        return self.stations.alice == TWIN
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [setting.name for setting in self.settings]
+        if len(set(names)) < len(names):
+            raise ValueError(f"settings: names {names} must differ")
+        total = math.fsum(setting.probability for setting in self.settings)
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"settings: probabilities add up to {total:.9g}; make them add up to 1")
+        known = set(names)
+        for key in ("key", "decoy", "vacuum"):
+            if getattr(self.sifting, key) not in known:
+                raise ValueError(f"sifting.{key}: no setting {getattr(self.sifting, key)!r}; there are {', '.join(names)}")
+        for index, step in enumerate(self.frame.steps):
+            if step.setting not in known:
+                raise ValueError(f"frame.steps.{index}.setting: no setting {step.setting!r}; there are {', '.join(names)}")
+        if not self.simulated:
+            if self.path_delay_slots is None:
+                raise ValueError("path_delay_slots: missing; boards need the optical delay of the four paths in slots")
+            if self.seed is not None:
+                raise ValueError("seed: a key from a seed is known to all; leave it out for boards")
+        return self
+
+    def thresholds(self) -> tuple[int, ...]:
+        """The seven cumulative thresholds of the senders' choices, nearest to the given probabilities."""
+        running = 0.0
+        thresholds = []
+        for setting in self.settings[:-1]:
+            running += setting.probability
+            thresholds.append(round(running * THRESHOLD_RANGE))
+        return tuple(thresholds + [THRESHOLD_RANGE] * (SETTINGS - 1 - len(thresholds)))
+
+    def drawn_probabilities(self) -> tuple[float, ...]:
+        """Probability of each setting as it is really drawn, in 1/4096."""
+        edges = (0, *self.thresholds(), THRESHOLD_RANGE)
+        return tuple((edges[k + 1] - edges[k]) / THRESHOLD_RANGE for k in range(len(self.settings)))
+
+    def setting_index(self, name: str) -> int:
+        """Number 0..7 of the setting `name`."""
+        return next(index for index, setting in enumerate(self.settings) if setting.name == name)
+
+    def path_delays(self) -> dict[str, int]:
+        """Optical delay of each path in slots."""
+        if self.path_delay_slots is not None:
+            return self.path_delay_slots.model_dump()
+        return self.twin.path_delays()
+
+    def twin_settings(self) -> TwinSettings:
+        """The [twin] table with what follows from the rest of the file filled in."""
+        update: dict[str, object] = {}
+        if self.twin.mean_photon_number_by_level_code is None:
+            levels = [0.0] * 4
+            for setting in self.settings:
+                levels[setting.level_code] = setting.mean_photon_number
+            update["mean_photon_number_by_level_code"] = tuple(levels)
+        if self.path_delay_slots is not None:
+            update["path_delay_slots"] = self.path_delay_slots
+        return self.twin.model_copy(update=update)
+
+
+def parse_config(text: str, source: str = "run file") -> RunConfig:
+    """Read a run file's text. Raises ConfigError naming each key that is wrong."""
+    try:
+        return RunConfig.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source)) from error
+
+
+def load_config(path: Path | str) -> RunConfig:
+    """Read a run file. Raises ConfigError naming the file and each key that is wrong."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    return parse_config(text, str(path))
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        value = problem.get("input")
+        shown = f" (given: {value!r})" if key and not isinstance(value, dict) else ""
+        if problem["type"] == "extra_forbidden":
+            message, shown = "no such key; see the example in `qrelay run --help`", ""
+        lines.append(f"{source}: {key + ': ' if key else ''}{message}{shown}")
+    return "\n".join(lines)

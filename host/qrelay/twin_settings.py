@@ -1,0 +1,113 @@
+"""What the digital twin simulates between the boards: the [twin] table of a run file."""
+
+from typing import TYPE_CHECKING, Annotated, Self
+
+from pydantic import Field, model_validator
+
+from .protocol.units import DEFAULT_SLOT_RATE_HZ
+from .strict_model import StrictModel
+
+if TYPE_CHECKING:
+    from qrelay_sim.parameters import RelayParameters
+
+__all__ = ["ARMS", "ArmLengths", "PathDelays", "TwinSettings", "slots_of_fibre"]
+
+ARMS = ("alice_m1", "source_m1", "source_m2", "bob_m2")
+"""The four paths of light, in the order of the chain."""
+
+_Length = Annotated[float, Field(ge=0, le=1000)]
+_Delay = Annotated[int, Field(ge=0, le=1 << 24)]
+_Probability = Annotated[float, Field(ge=0, le=1)]
+_Photons = Annotated[float, Field(ge=0, le=100)]
+
+
+def slots_of_fibre(length_km: float, delay_us_per_km: float) -> int:
+    """Delay of a fibre, rounded to whole slots."""
+    return round(length_km * delay_us_per_km * 1e-6 * float(DEFAULT_SLOT_RATE_HZ))
+
+
+class PathDelays(StrictModel):
+    """Optical delay of each path in slots, from a station's output to the node's input."""
+
+    alice_m1: _Delay
+    source_m1: _Delay
+    source_m2: _Delay
+    bob_m2: _Delay
+
+
+class ArmLengths(StrictModel):
+    """Fibre length of each arm in km."""
+
+    alice_m1: _Length
+    source_m1: _Length
+    source_m2: _Length
+    bob_m2: _Length
+
+
+class TwinSettings(StrictModel):
+    """Optics of the simulated bench. Defaults are preset A of physics.md section 6 at 50 km."""
+
+    seed: int = Field(1, ge=0, description="seed of everything random in the optics")
+    length_km: _Length = Field(50.0, description="fibre from Alice to Bob in total, four equal arms")
+    arm_lengths_km: ArmLengths | None = Field(None, description="unequal arms; replaces length_km")
+    fibre_loss_db_per_km: float = Field(0.20, ge=0, le=10)
+    fibre_delay_us_per_km: float = Field(4.9, ge=0, le=10)
+    path_delay_slots: PathDelays | None = Field(None, description="replaces the delays that follow from the lengths")
+    detector_efficiency: _Probability = Field(0.75, description="of every detector, with the optics of its node")
+    detector_dead_slots: int = Field(0, ge=0, le=100_000, description="slots a detector itself is blind after a click")
+    dark_count_probability: _Probability = Field(1e-8, description="per detector and slot")
+    afterpulse_probability: _Probability = Field(0.0, description="of one more click after a click")
+    source_mean_photon_number: float = Field(0.30, ge=0, le=1, description="leaving the source, both arms together")
+    g2: float = Field(0.010, ge=0, le=1, description="second-order correlation of the source at zero delay")
+    overlap: _Probability = Field(0.95, description="of the dot's photon with the users' pulses, at both nodes")
+    mean_photon_number_by_level_code: tuple[_Photons, _Photons, _Photons, _Photons] | None = Field(
+        None, description="leaving a user for level code 0 to 3; none: as the [[settings]] of the run say"
+    )
+    phase_offset_rad: float = Field(0.0, description="constant added to Alice's phase minus Bob's")
+    phase_drift_rad_per_ms: float = Field(0.0, ge=0, description="rms slope of the phase difference")
+    phase_drift_correlation_ms: float = Field(1.0, gt=0, description="correlation time of that slope")
+    arrival_fines: int = Field(64, ge=0, le=255, description="mean arrival of the light in its slot, 1/256 slot")
+    jitter_ps: float = Field(40.0, ge=0, le=3000, description="rms of the detectors' timing")
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        n = self.source_mean_photon_number
+        two = self.g2 * n * n / 2
+        if n - 2 * two < 0:
+            raise ValueError(f"g2 = {self.g2} is impossible with source_mean_photon_number = {n}: lower one of them")
+        return self
+
+    def arm_km(self) -> dict[str, float]:
+        """Length of each of the four arms in km."""
+        if self.arm_lengths_km is not None:
+            return {arm: getattr(self.arm_lengths_km, arm) for arm in ARMS}
+        return dict.fromkeys(ARMS, self.length_km / 4)
+
+    def path_delays(self) -> dict[str, int]:
+        """Delay of each of the four arms in slots."""
+        if self.path_delay_slots is not None:
+            return {arm: getattr(self.path_delay_slots, arm) for arm in ARMS}
+        return {arm: slots_of_fibre(length, self.fibre_delay_us_per_km) for arm, length in self.arm_km().items()}
+
+    def level_photon_numbers(self) -> tuple[float, float, float, float]:
+        """Mean photon number leaving a user for each level code. Raises ValueError if none is set."""
+        if self.mean_photon_number_by_level_code is None:
+            raise ValueError("twin.mean_photon_number_by_level_code is not set; give four mean photon numbers")
+        return self.mean_photon_number_by_level_code
+
+    def relay_parameters(self) -> "RelayParameters":
+        """The same bench as the closed-form model wants it; no phase residual is assumed."""
+        from qrelay_sim.parameters import RelayParameters
+
+        arms = self.arm_km()
+        return RelayParameters(
+            name="twin",
+            source_mean_photons=self.source_mean_photon_number,
+            g2=self.g2,
+            overlap=self.overlap,
+            eta_d=self.detector_efficiency,
+            dark_count_per_gate=self.dark_count_probability,
+            arms_km=(arms["alice_m1"], arms["source_m1"], arms["source_m2"], arms["bob_m2"]),
+            attenuation_db_per_km=self.fibre_loss_db_per_km,
+            phase_residual_rms_rad=0.0,
+        )
