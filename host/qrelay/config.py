@@ -42,9 +42,9 @@ class Stations(StrictModel):
     bob: str = TWIN
     source: str = TWIN
     receiver: str = TWIN
-    master: Literal["alice", "bob", "source", "receiver"] = Field("source", description="sends the start pulse")
+    master: Literal["alice", "bob", "source", "receiver"] = Field(default="source", description="sends the start pulse")
     start_delay_words: dict[Literal["alice", "bob", "source", "receiver"], Annotated[int, Field(ge=0)]] = Field(
-        default_factory=dict, description="start cables: whole words by which a station sees the pulse later than others"
+        default_factory=dict, description="words by which a station sees the start pulse late"
     )
 
     def urls(self) -> dict[str, str]:
@@ -77,9 +77,9 @@ class Step(StrictModel):
 class FrameConfig(StrictModel):
     """The frame that repeats through the run."""
 
-    segments: Annotated[list[Segment], Field(min_length=1, max_length=8)] = [Segment(kind="quantum", slots=8192)]
-    steps: Annotated[list[Step], Field(max_length=64)] = []
-    step_slots: int = Field(4, ge=4, le=4 * 65535, multiple_of=SLOTS_PER_WORD)
+    segments: Annotated[tuple[Segment, ...], Field(min_length=1, max_length=8)] = (Segment(kind="quantum", slots=8192),)
+    steps: Annotated[tuple[Step, ...], Field(max_length=64)] = ()
+    step_slots: int = Field(default=4, ge=4, le=4 * 65535, multiple_of=SLOTS_PER_WORD)
 
     @model_validator(mode="after")
     def _blocks(self) -> Self:
@@ -102,13 +102,13 @@ class DetectorConfig(StrictModel):
     """One detector input; its number is its place in the list."""
 
     name: str
-    delay_slots: int = Field(0, ge=0, le=2047, description="trim, on top of the delay that aligns the stations")
-    delay_fines: int = Field(0, ge=0, le=255)
-    dead_slots: int | None = Field(None, ge=0, le=65535, description="replaces receiver.dead_slots")
-    gate_start_fines: int = Field(0, ge=0, le=255)
-    gate_width_fines: int = Field(256, ge=0, le=256)
-    late_start_fines: int = Field(0, ge=0, le=255)
-    late_width_fines: int = Field(0, ge=0, le=256)
+    delay_slots: int = Field(default=0, ge=0, le=2047, description="trim, on top of the delay that aligns the stations")
+    delay_fines: int = Field(default=0, ge=0, le=255)
+    dead_slots: int | None = Field(default=None, ge=0, le=65535, description="replaces receiver.dead_slots")
+    gate_start_fines: int = Field(default=0, ge=0, le=255)
+    gate_width_fines: int = Field(default=256, ge=0, le=256)
+    late_start_fines: int = Field(default=0, ge=0, le=255)
+    late_width_fines: int = Field(default=0, ge=0, le=256)
 
 
 _DETECTOR_NAMES = ("m1_plus", "m1_minus", "m2_plus", "m2_minus")
@@ -118,19 +118,20 @@ class ReceiverConfig(StrictModel):
     """Detectors and success rule of the receiver."""
 
     success_rule: str | dict[str, Annotated[int, Field(ge=1, le=15)]] = Field(
-        "one-per-node", description="a rule by name (see `qrelay.success_rules`) or outcome codes by pattern 'm1_plus m2_plus'"
+        default="one-per-node",
+        description="a rule by name (see `qrelay.success_rules`) or outcome codes by pattern 'm1_plus m2_plus'",
     )
-    dead_slots: int = Field(0, ge=0, le=65535)
-    detectors: Annotated[list[DetectorConfig], Field(min_length=1, max_length=DETECTORS)] = [
+    dead_slots: int = Field(default=0, ge=0, le=65535)
+    detectors: Annotated[tuple[DetectorConfig, ...], Field(min_length=1, max_length=DETECTORS)] = tuple(
         DetectorConfig(name=name) for name in _DETECTOR_NAMES
-    ]
+    )
 
 
 class EventsConfig(StrictModel):
     """What is recorded beside successes."""
 
     clicks: Literal["off", "sample", "all"] = "sample"
-    click_sample: int = Field(20_000, ge=0, description="clicks after which sampling stops")
+    click_sample: int = Field(default=20_000, ge=0, description="clicks after which sampling stops")
     frames: Literal["off", "all", "with_success"] = "off"
 
 
@@ -140,9 +141,11 @@ class SiftingConfig(StrictModel):
     key: str = "mu"
     decoy: str = "nu"
     vacuum: str = "vac"
-    phase_offset: int | Literal["auto"] = Field(0, description="j_off in 1/16 turn, or found from decoy successes")
-    invert: bool = Field(False, description="swap same and opposite sign: which port is which is a calibration")
-    error_correction_efficiency: float = Field(1.10, ge=1, le=3)
+    phase_offset: int | Literal["auto"] = Field(
+        default=0, description="j_off in 1/16 turn, or found from decoy successes"
+    )
+    invert: bool = Field(default=False, description="swap same and opposite sign: which port is which is a calibration")
+    error_correction_efficiency: float = Field(default=1.10, ge=1, le=3)
 
     @model_validator(mode="after")
     def _offset(self) -> Self:
@@ -154,18 +157,18 @@ class SiftingConfig(StrictModel):
 class RunConfig(StrictModel):
     """Everything that defines a run."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$")
-    slots: int = Field(100_000_000, ge=0, lt=1 << 47, multiple_of=SLOTS_PER_BLOCK, description="0: until stopped")
-    seed: int | None = Field(None, ge=0, description="simulated stations only: reproducible keys; else keys are random")
-    output: str = Field("runs", description="folder in which the run folder is made")
-    audit: bool = Field(True, description="capture line states of both senders and compare with the choices")
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9._-]+$")
+    slots: int = Field(default=100_000_000, ge=0, lt=1 << 47, multiple_of=SLOTS_PER_BLOCK, description="0: no end")
+    seed: int | None = Field(default=None, ge=0, description="twin only: reproducible keys")
+    output: str = Field(default="runs", description="folder in which the run folder is made")
+    audit: bool = Field(default=True, description="capture line states of both senders and compare with the choices")
     stations: Stations = Stations()
     frame: FrameConfig = FrameConfig()
-    settings: Annotated[list[Setting], Field(min_length=1, max_length=SETTINGS)]
+    settings: Annotated[tuple[Setting, ...], Field(min_length=1, max_length=SETTINGS)]
     receiver: ReceiverConfig = ReceiverConfig()
     events: EventsConfig = EventsConfig()
     sifting: SiftingConfig = SiftingConfig()
-    path_delay_slots: PathDelays | None = Field(None, description="needed for boards; the twin has its own")
+    path_delay_slots: PathDelays | None = Field(default=None, description="needed for boards; the twin has its own")
     twin: TwinSettings = TwinSettings()
 
     @property
@@ -184,10 +187,12 @@ class RunConfig(StrictModel):
         known = set(names)
         for key in ("key", "decoy", "vacuum"):
             if getattr(self.sifting, key) not in known:
-                raise ValueError(f"sifting.{key}: no setting {getattr(self.sifting, key)!r}; there are {', '.join(names)}")
+                value = getattr(self.sifting, key)
+                raise ValueError(f"sifting.{key}: no setting {value!r}; there are {', '.join(names)}")
         for index, step in enumerate(self.frame.steps):
             if step.setting not in known:
-                raise ValueError(f"frame.steps.{index}.setting: no setting {step.setting!r}; there are {', '.join(names)}")
+                there = ", ".join(names)
+                raise ValueError(f"frame.steps.{index}.setting: no setting {step.setting!r}; there are {there}")
         if not self.simulated:
             if self.path_delay_slots is None:
                 raise ValueError("path_delay_slots: missing; boards need the optical delay of the four paths in slots")

@@ -5,7 +5,6 @@ import os
 import select
 import struct
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -79,7 +78,7 @@ class Link:
             port = serial.serial_for_url(url, baudrate=baud, timeout=0.1, write_timeout=10, exclusive=exclusive)
         except (OSError, ValueError) as error:
             raise LinkError(
-                f"cannot open {url}: {error}; `qrelay devices` lists what is connected, and no other program may hold it"
+                f"cannot open {url}: {error}; `qrelay devices` lists ports; no other program may hold one"
             ) from error
         # FTDI bridges hold bytes back for 16 ms unless told otherwise; other ports do not know the request.
         with contextlib.suppress(Exception):
@@ -98,7 +97,9 @@ class Link:
     def __enter__(self) -> "Link":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     @property
@@ -149,9 +150,9 @@ class Link:
     def wait_for_records(self, timeout_s: float) -> bool:
         """Wait until some record is there to be taken, the link fails or the time is over; True if there is one."""
         with self._arrived:
-            return self._arrived.wait_for(lambda: any(self._decoder.bodies) or self._failure is not None, timeout_s) and any(
-                self._decoder.bodies
-            )
+            return self._arrived.wait_for(
+                lambda: any(self._decoder.bodies) or self._failure is not None, timeout_s
+            ) and any(self._decoder.bodies)
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -298,14 +299,6 @@ class Link:
             self._arrived.notify_all()
 
     def _closed(self) -> LinkClosed:
-        return LinkClosed(f"link to {self.url} is down: {self._failure}; check the cable and that the station still runs")
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float, poll_s: float = 0.01) -> bool:
-    """Poll `condition` until it holds or the time is over."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(poll_s)
-    return True
+        return LinkClosed(
+            f"link to {self.url} is down: {self._failure}; check the cable and that the station still runs"
+        )

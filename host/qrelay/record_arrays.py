@@ -18,7 +18,8 @@ def _unsigned(width: int) -> np.dtype[Any]:
 
 
 DTYPES: dict[RecordKind, np.dtype[Any]] = {
-    kind: np.dtype([(field.name, _unsigned(field.width)) for field in record.fields]) for kind, record in RECORDS.items()
+    kind: np.dtype([(field.name, _unsigned(field.width)) for field in record.fields])
+    for kind, record in RECORDS.items()
 }
 """Structured dtype of each record kind: every field in the smallest unsigned integer that holds it."""
 

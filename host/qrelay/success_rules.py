@@ -41,7 +41,9 @@ def _one_per_node() -> SuccessRule:
 
 def _single() -> SuccessRule:
     """Exactly one detector; the outcome is its number plus one."""
-    return SuccessRule("single", False, _table({1 << i: i + 1 for i in range(4)}), {i + 1: f"detector {i}" for i in range(4)})
+    return SuccessRule(
+        "single", False, _table({1 << i: i + 1 for i in range(4)}), {i + 1: f"detector {i}" for i in range(4)}
+    )
 
 
 def _any() -> SuccessRule:
@@ -107,11 +109,12 @@ def _exact_patterns(codes: Mapping[str, int], detectors: Sequence[str]) -> Succe
             elif name.isdecimal() and int(name) < len(detectors):
                 pattern |= 1 << int(name)
             else:
-                raise ConfigError(
-                    f"receiver.success_rule: no detector {name!r} in pattern {names!r}; there are {', '.join(detectors)}"
-                )
+                there = ", ".join(detectors)
+                raise ConfigError(f"receiver.success_rule: no detector {name!r} in {names!r}; there are {there}")
         if pattern == 0 or pattern in table:
-            raise ConfigError(f"receiver.success_rule: pattern {names!r} is empty or given twice; give each pattern once")
+            raise ConfigError(
+                f"receiver.success_rule: pattern {names!r} is empty or given twice; give each pattern once"
+            )
         table[pattern] = code
         outcomes[code] = f"{outcomes[code]} or {names}" if code in outcomes else names
     return SuccessRule("patterns", False, _table(table), outcomes)

@@ -47,27 +47,37 @@ class ArmLengths(StrictModel):
 class TwinSettings(StrictModel):
     """Optics of the simulated bench. Defaults are preset A of physics.md section 6 at 50 km."""
 
-    seed: int = Field(1, ge=0, description="seed of everything random in the optics")
-    length_km: _Length = Field(50.0, description="fibre from Alice to Bob in total, four equal arms")
-    arm_lengths_km: ArmLengths | None = Field(None, description="unequal arms; replaces length_km")
-    fibre_loss_db_per_km: float = Field(0.20, ge=0, le=10)
-    fibre_delay_us_per_km: float = Field(4.9, ge=0, le=10)
-    path_delay_slots: PathDelays | None = Field(None, description="replaces the delays that follow from the lengths")
-    detector_efficiency: _Probability = Field(0.75, description="of every detector, with the optics of its node")
-    detector_dead_slots: int = Field(0, ge=0, le=100_000, description="slots a detector itself is blind after a click")
-    dark_count_probability: _Probability = Field(1e-8, description="per detector and slot")
-    afterpulse_probability: _Probability = Field(0.0, description="of one more click after a click")
-    source_mean_photon_number: float = Field(0.30, ge=0, le=1, description="leaving the source, both arms together")
-    g2: float = Field(0.010, ge=0, le=1, description="second-order correlation of the source at zero delay")
-    overlap: _Probability = Field(0.95, description="of the dot's photon with the users' pulses, at both nodes")
-    mean_photon_number_by_level_code: tuple[_Photons, _Photons, _Photons, _Photons] | None = Field(
-        None, description="leaving a user for level code 0 to 3; none: as the [[settings]] of the run say"
+    seed: int = Field(default=1, ge=0, description="seed of everything random in the optics")
+    length_km: _Length = Field(default=50.0, description="fibre from Alice to Bob in total, four equal arms")
+    arm_lengths_km: ArmLengths | None = Field(default=None, description="unequal arms; replaces length_km")
+    fibre_loss_db_per_km: float = Field(default=0.20, ge=0, le=10)
+    fibre_delay_us_per_km: float = Field(default=4.9, ge=0, le=10)
+    path_delay_slots: PathDelays | None = Field(
+        default=None, description="replaces the delays that follow from the lengths"
     )
-    phase_offset_rad: float = Field(0.0, description="constant added to Alice's phase minus Bob's")
-    phase_drift_rad_per_ms: float = Field(0.0, ge=0, description="rms slope of the phase difference")
-    phase_drift_correlation_ms: float = Field(1.0, gt=0, description="correlation time of that slope")
-    arrival_fines: int = Field(64, ge=0, le=255, description="mean arrival of the light in its slot, 1/256 slot")
-    jitter_ps: float = Field(40.0, ge=0, le=3000, description="rms of the detectors' timing")
+    detector_efficiency: _Probability = Field(
+        default=0.75, description="of every detector, with the optics of its node"
+    )
+    detector_dead_slots: int = Field(
+        default=0, ge=0, le=100_000, description="slots a detector itself is blind after a click"
+    )
+    dark_count_probability: _Probability = Field(default=1e-8, description="per detector and slot")
+    afterpulse_probability: _Probability = Field(default=0.0, description="of one more click after a click")
+    source_mean_photon_number: float = Field(
+        default=0.30, ge=0, le=1, description="leaving the source, both arms together"
+    )
+    g2: float = Field(default=0.010, ge=0, le=1, description="second-order correlation of the source at zero delay")
+    overlap: _Probability = Field(default=0.95, description="of the dot's photon with the users' pulses, at both nodes")
+    mean_photon_number_by_level_code: tuple[_Photons, _Photons, _Photons, _Photons] | None = Field(
+        default=None, description="leaving a user for level code 0 to 3; none: as the [[settings]] of the run say"
+    )
+    phase_offset_rad: float = Field(default=0.0, description="constant added to Alice's phase minus Bob's")
+    phase_drift_rad_per_ms: float = Field(default=0.0, ge=0, description="rms slope of the phase difference")
+    phase_drift_correlation_ms: float = Field(default=1.0, gt=0, description="correlation time of that slope")
+    arrival_fines: int = Field(
+        default=64, ge=0, le=255, description="mean arrival of the light in its slot, 1/256 slot"
+    )
+    jitter_ps: float = Field(default=40.0, ge=0, le=3000, description="rms of the detectors' timing")
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
