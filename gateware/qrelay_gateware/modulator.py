@@ -1,0 +1,76 @@
+"""The modulator: from the choice of each slot to the bins of each output line."""
+
+from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from qrelay.protocol.registers import LINES, window
+from qrelay.protocol.units import BINS_PER_SLOT, SLOTS_PER_WORD
+
+from .layouts import Choices, Lines, Tick, config_layout, table_write
+from .lines import LineOutputs
+
+__all__ = ["Modulator"]
+
+
+class Modulator(wiring.Component):
+    """Look up (segment, setting, phase) of each slot in the table of line bins, and send them to the lines.
+
+    What a line does with its bins (delay, polarity, idle, forced levels, test patterns) is told by `LineOutputs`.
+
+    Latency: 5 words from `tick` and `choices` to `lines`, plus the delay of the line; `ready` acts in the next word.
+    Reset: lines low for one word, then idle; the table holds zeros.
+    Overflow: none.
+
+    Ports
+    -----
+    config
+        Registers of group `modulator`.
+    table
+        Bins by segment | setting << 2 | phase << 5; bits 2i and 2i+1 are first and second bin of line i.
+        Must not be written while running.
+    tick, choices : In(Tick), In(Choices)
+        The present word and its choices.
+    ready : In(1)
+        Clock locked, running permitted.
+    lines : Out(Lines)
+        Bits for the pins.
+    """
+
+    latency = 2 + LineOutputs.latency
+
+    config: In(config_layout("modulator"))
+    table: table_write("lines")
+    tick: In(Tick)
+    choices: In(Choices)
+    ready: In(1)
+    lines: Out(Lines)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.outputs = outputs = LineOutputs()
+        looked_up = Signal()
+        m.d.sync += looked_up.eq(self.tick.running)
+        m.d.sync += outputs.running.eq(looked_up)
+        m.d.sync += outputs.running_early.eq(self.tick.running)
+        m.d.sync += outputs.slot_word_early.eq(self.tick.slot_word)
+        m.d.comb += outputs.config.eq(self.config)
+        m.d.comb += outputs.ready.eq(self.ready)
+        m.d.comb += self.lines.eq(outputs.lines)
+
+        # A block RAM has one port to spare for reading, so each lane has its own copy of the table.
+        for lane in range(SLOTS_PER_WORD):
+            choice = self.choices[lane]
+            copy = Memory(shape=unsigned(BINS_PER_SLOT * LINES), depth=window("lines").depth, init=[])
+            m.submodules[f"table_{lane}"] = copy
+            write = copy.write_port()
+            m.d.comb += write.addr.eq(self.table.address)
+            m.d.comb += write.data.eq(self.table.value)
+            m.d.comb += write.en.eq(self.table.enable)
+            read = copy.read_port()
+            m.d.comb += read.addr.eq(Cat(self.tick.segment, choice.setting, choice.phase))
+            m.d.comb += read.en.eq(self.tick.running)
+            with m.If(looked_up):
+                m.d.sync += outputs.bins[lane].eq(read.data)
+        return m
