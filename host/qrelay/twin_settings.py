@@ -97,7 +97,9 @@ class TwinSettings(StrictModel):
         """Delay of each of the four arms in slots."""
         if self.path_delay_slots is not None:
             return {arm: getattr(self.path_delay_slots, arm) for arm in ARMS}
-        return {arm: slots_of_fibre(length, self.fibre_delay_us_per_km) for arm, length in self.arm_km().items()}
+        lengths = self.arm_km()
+        # A bench has at least some metres of patch fibre in each path.
+        return {arm: max(8, slots_of_fibre(lengths[arm], self.fibre_delay_us_per_km)) for arm in ARMS}
 
     def level_photon_numbers(self) -> tuple[float, float, float, float]:
         """Mean photon number leaving a user for each level code. Raises ValueError if none is set."""

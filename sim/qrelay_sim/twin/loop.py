@@ -18,9 +18,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 import numpy as np
-from qrelay.config import TwinSettings
+from numpy.typing import NDArray
+from qrelay.twin_settings import TwinSettings
 
-from ..optics import RelayOptics
+from ..optics import OpticsSettings, RelayOptics
 from .click_queue import ClickQueue
 from .endpoint import Endpoint, PtyEndpoint, TcpEndpoint
 from .native import build_library
@@ -40,6 +41,21 @@ _START_BINS = 0b0111_1000
 
 _NO_HITS = np.zeros(0, HIT_DTYPE)
 _NO_STARTS = np.zeros(0, PULSE_DTYPE)
+
+
+def optics_settings(settings: TwinSettings) -> OpticsSettings:
+    """The light of the bench. Intensity codes 1 to 3 do not occur: without a pulse the level modulator does not matter."""
+    return OpticsSettings(
+        parameters=settings.relay_parameters(),
+        levels_a=(0.0, 0.0, 0.0, 0.0, *settings.level_photon_numbers()),
+        phase_offset_rad=settings.phase_offset_rad,
+        drift_slope_rms_rad_per_ms=settings.phase_drift_rad_per_ms,
+        drift_correlation_ms=settings.phase_drift_correlation_ms,
+        dead_slots=settings.detector_dead_slots,
+        afterpulse_probability=settings.afterpulse_probability,
+        pulse_fine=settings.arrival_fines,
+        jitter_ps=settings.jitter_ps,
+    )
 
 
 class Twin:
@@ -112,7 +128,7 @@ class Twin:
 
     def _reset_light(self) -> None:
         """Empty fibres and fresh random numbers: a start pulse begins a reproducible run."""
-        self._optics = RelayOptics(self.settings.relay_parameters(), seed=self.settings.seed)
+        self._optics = RelayOptics(optics_settings(self.settings), seed=self.settings.seed)
         self._fibres = {
             "alice": DelayLine(self.paths.alice_lag),
             "bob": DelayLine(self.paths.bob_lag),
@@ -194,6 +210,6 @@ class Twin:
         return self.stations["receiver"].step(words, hits, starts, rx)
 
     @staticmethod
-    def _level(codes: "np.ndarray[tuple[int], np.dtype[np.uint8]]") -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
-        """Intensity code for the optics: 0 dark, 1..4 a pulse with level code 0..3."""
-        return np.where(codes & PULSE, ((codes >> LEVEL_SHIFT) & 3) + 1, 0).astype(np.uint8)
+    def _level(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Intensity code for the optics: 0 dark, 4..7 a pulse with level code 0..3."""
+        return codes >> LEVEL_SHIFT

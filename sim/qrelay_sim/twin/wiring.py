@@ -51,6 +51,9 @@ class DelayLine:
         self._inside = line[len(codes) :].copy()
         return line[: len(codes)]
 
+MIN_DELAY_SLOTS = 8
+"""Shortest path, 5 m of fibre: timing jitter may bring an edge forward, but not before the light has left."""
+
 
 @dataclass(frozen=True)
 class FibrePaths:
@@ -67,9 +70,9 @@ class FibrePaths:
 
     def __post_init__(self) -> None:
         for name in ("alice_m1", "bob_m2", "source_m1", "source_m2"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"path delay {name} = {getattr(self, name)} slots; give 0 or more")
-        if self.lag > min(self.source_m1, self.source_m2):
+            if getattr(self, name) < MIN_DELAY_SLOTS:
+                raise ValueError(f"path delay {name} = {getattr(self, name)} slots; give {MIN_DELAY_SLOTS} or more")
+        if min(self.m1_delay, self.m2_delay) < MIN_DELAY_SLOTS // 2:
             raise ValueError(
                 f"source arms of {self.source_m1} and {self.source_m2} slots differ too much from the users' arms of "
                 f"{self.alice_m1} and {self.bob_m2} slots for the twin; lengthen the users' arms or the shorter source arm"
