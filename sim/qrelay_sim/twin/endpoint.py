@@ -106,6 +106,7 @@ class TcpEndpoint(Endpoint):
             client, _ = self._listener.accept()
             client.setblocking(False)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _READ_BYTES)  # the waiting is to be seen here
             self._drop()
             self._client = client
 
