@@ -1,0 +1,46 @@
+"""The decoy estimate of the odd-parity fraction from a run's gains (physics.md section 4.3, without finite size)."""
+
+from dataclasses import dataclass
+
+from .config import RunConfig
+from .estimate import PairEstimate
+
+__all__ = ["ParityEstimate", "estimate_parity"]
+
+
+@dataclass(frozen=True)
+class ParityEstimate:
+    """Upper bound on the even-parity fraction of the key successes, with one standard error."""
+
+    even_fraction: float
+    even_fraction_std: float
+    single_photon_yield: float
+    single_photon_yield_std: float
+
+
+def estimate_parity(config: RunConfig, pairs: list[PairEstimate]) -> ParityEstimate | None:
+    """Decoy estimate from phase-matched key and decoy successes and level-matched vacuum; None without data.
+
+    Level-matched successes without phase matching may serve only the vacuum (section 4.3).
+    """
+    from qrelay_sim.decoy import Counts, asymptotic_estimate
+
+    by_setting = {pair.setting_a: pair for pair in pairs if pair.setting_a == pair.setting_b}
+    roles = [config.setting_index(name) for name in (config.sifting.key, config.sifting.decoy, config.sifting.vacuum)]
+    if any(role not in by_setting for role in roles):
+        return None
+    key, decoy, vacuum = (by_setting[role] for role in roles)
+    mu, nu = (config.settings[role].mean_photon_number for role in roles[:2])
+    if not key.matched or not decoy.matched or not 0 < nu < mu:
+        return None
+    matched_fraction = 2 / 16
+    found = asymptotic_estimate(
+        2 * mu,
+        2 * nu,
+        Counts(key.matched, key.slots * matched_fraction),
+        Counts(decoy.matched, decoy.slots * matched_fraction),
+        Counts(vacuum.successes, vacuum.slots),
+    )
+    return ParityEstimate(
+        found.even_fraction, found.even_fraction_std, found.single_photon_yield, found.single_photon_yield_std
+    )

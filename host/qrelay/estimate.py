@@ -1,0 +1,97 @@
+"""Gains, error rates and their standard errors."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .sifting import Announcements, Choices, Matched
+
+__all__ = ["PairEstimate", "Ratio", "binary_entropy", "estimate_pairs", "pair_counts"]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A measured ratio with one standard error; NaN where there was nothing to count."""
+
+    value: float
+    std: float
+
+    @classmethod
+    def of(cls, part: int, whole: float) -> "Ratio":
+        """``part / whole`` with the binomial standard error.
+
+        At part = 0 or part = whole the error is that of half a count more or less, so that it is never zero.
+        """
+        if whole <= 0:
+            return cls(math.nan, math.nan)
+        value = part / whole
+        kept = min(max(value, 0.5 / whole), 1 - 0.5 / whole) if whole >= 1 else value
+        return cls(value, math.sqrt(kept * (1 - kept) / whole))
+
+
+@dataclass(frozen=True)
+class PairEstimate:
+    """Measured quantities of one pair of settings (Alice's, Bob's)."""
+
+    setting_a: int
+    setting_b: int
+    slots: float
+    """Live slots in which this pair was drawn: live slots times both probabilities."""
+    successes: int
+    matched: int
+    """Of these, with equal slices."""
+    errors: int
+    gain: Ratio
+    """Successes per live slot of this pair."""
+    qber: Ratio
+
+
+def binary_entropy(probability: float) -> float:
+    """Shannon entropy of one bit; 0 at 0 and 1."""
+    if not 0 < probability < 1:
+        return 0.0
+    return -probability * math.log2(probability) - (1 - probability) * math.log2(1 - probability)
+
+
+def pair_counts(choices: Choices, settings: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """Successes [setting_a, setting_b]."""
+    flat = choices.setting_a.astype(np.int64) * settings + choices.setting_b
+    return np.bincount(flat, minlength=settings * settings).reshape(settings, settings).astype(np.int64)
+
+
+def estimate_pairs(
+    announcements: Announcements,
+    choices: Choices,
+    matched: Matched,
+    live_slots: int,
+    probabilities: tuple[float, ...],
+) -> list[PairEstimate]:
+    """Gain and QBER of every pair of settings that is drawn.
+
+    Which pair is drawn does not depend on whether a slot is live, because dead time comes from earlier slots: the live
+    slots of a pair are the live slots times its probability. That the pair was really drawn a few slots more or less
+    often adds to the standard error of the gain.
+    """
+    settings = len(probabilities)
+    counts = pair_counts(choices, settings)
+    pair = choices.setting_a.astype(np.int64) * settings + choices.setting_b
+    in_matched = pair[matched.index]
+    wrong = matched.bits_a != matched.bits_b
+    matched_counts = np.bincount(in_matched, minlength=settings**2)
+    error_counts = np.bincount(in_matched[wrong], minlength=settings**2)
+    estimates = []
+    for a, probability_a in enumerate(probabilities):
+        for b, probability_b in enumerate(probabilities):
+            drawn = probability_a * probability_b
+            if drawn == 0:
+                continue
+            slots = live_slots * drawn
+            successes = int(counts[a, b])
+            counted = Ratio.of(successes, slots)
+            spread = counted.value * math.sqrt((1 - drawn) / slots) if slots else math.nan
+            gain = Ratio(counted.value, math.hypot(counted.std, spread))
+            k = a * settings + b
+            matches, errors = int(matched_counts[k]), int(error_counts[k])
+            estimates.append(PairEstimate(a, b, slots, successes, matches, errors, gain, Ratio.of(errors, matches)))
+    return estimates

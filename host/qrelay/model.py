@@ -1,0 +1,81 @@
+"""The closed form beside a measurement: what the click model of physics.md section 3 says about a run's settings.
+
+The model lives in `qrelay_sim`, which is loaded only when a comparison is wanted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import RunConfig
+
+__all__ = ["RunModel", "TwoSided"]
+
+
+@dataclass(frozen=True)
+class TwoSided:
+    """Model values of one pair of settings."""
+
+    gain: float
+    qber: float
+
+
+class RunModel:
+    """Expected gains, error rates and fringe of a run, from its [twin] table and its settings.
+
+    The twin's settings are the true parameters of a simulated bench; for boards they are the user's own description.
+    `phase_residual_rad` holds the phase residuals really injected (after correction by the phase offset), over which the
+    fringe is averaged; none means exact phases.
+    """
+
+    def __init__(
+        self, config: RunConfig, phase_residual_rad: Sequence[float] | NDArray[np.float64] | None = None
+    ) -> None:
+        from qrelay_sim.click_model import ClickModel
+
+        settings = config.twin_settings()
+        levels = settings.level_photon_numbers()
+        self._photons = [levels[setting.level_code] for setting in config.settings]
+        self._parameters = settings.relay_parameters()
+        self._model = ClickModel(self._parameters)
+        offset = config.sifting.phase_offset
+        turned = 2 * np.pi * offset / 16 if isinstance(offset, int) else None
+        if phase_residual_rad is None:
+            # A constant offset that the run corrects with `phase_offset` leaves a residual of up to half a step.
+            left = settings.phase_offset_rad - (
+                turned if turned is not None else round(settings.phase_offset_rad * 8 / np.pi) * np.pi / 8
+            )
+            phase_residual_rad = [left]
+        phases = np.asarray(phase_residual_rad, dtype=np.float64)
+        self._cosine, self._sine = float(np.mean(np.cos(phases))), float(np.mean(np.sin(phases)))
+        self._inverted = config.sifting.invert
+
+    def pair(self, setting_a: int, setting_b: int) -> TwoSided:
+        """Gain and QBER of matched phases of a pair of settings."""
+        same, opposite = self.fringe(setting_a, setting_b, np.zeros(1))
+        right, wrong = (opposite, same) if self._inverted else (same, opposite)
+        gain = float(right[0] + wrong[0])
+        return TwoSided(gain, float(wrong[0]) / gain if gain > 0 else 0.5)
+
+    def fringe(
+        self, setting_a: int, setting_b: int, delta: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Probabilities of same-sign and opposite-sign success at phase differences `delta`, residuals averaged."""
+        a, b = self._photons[setting_a], self._photons[setting_b]
+        same, opposite = self._model.success_by_phase(a, b, np.zeros(1))
+        same_quarter, opposite_quarter = self._model.success_by_phase(a, b, np.full(1, np.pi / 2))
+        # Every pattern probability is c + k cos(delta): cos(delta + residual) is averaged over the residuals.
+        averaged = np.cos(delta) * self._cosine - np.sin(delta) * self._sine
+        return (
+            same_quarter + (same - same_quarter) * averaged,
+            opposite_quarter + (opposite - opposite_quarter) * averaged,
+        )
+
+    def even_fraction(self, setting_a: int, setting_b: int) -> float:
+        """q_even of a pair of settings (physics.md section 3.1, exact)."""
+        from qrelay_sim.rates import phase_matching_rate
+
+        result = phase_matching_rate(self._parameters, self._photons[setting_a], self._photons[setting_b])
+        return float(result.even_fraction)
