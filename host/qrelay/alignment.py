@@ -115,8 +115,10 @@ def align(
     settled = starts["receiver"] + max(d + t for d, t in zip(delays, trims, strict=False))
     first = _round_down(max(*starts.values(), settled) + SLOTS_PER_BLOCK - 1, SLOTS_PER_BLOCK)
     end = first + slots if slots else None
+    # What is still in a line's delay when a sender's run ends does not leave: it runs a little longer.
+    tail = {name: -(-delay // SLOTS_PER_BLOCK) * SLOTS_PER_BLOCK for name, delay in line_delay.items()}
     stations = {
-        name: StationTiming(start, line_delay.get(name, 0), end - start if end is not None else 0)
+        name: StationTiming(start, line_delay.get(name, 0), 0 if end is None else end - start + tail.get(name, 0))
         for name, start in starts.items()
     }
     return Alignment(stations, delays, first, end)
@@ -129,8 +131,8 @@ def _common_line_delay(ahead: Mapping[str, int], step: int) -> int:
             return delay
     differences = ", ".join(f"{name} {slots % step}" for name, slots in ahead.items())
     raise ConfigError(
-        f"path_delay_slots: modulo the frame of {step} slots, the senders are off the source by {differences} slots, and "
-        f"line delays make up for {_LINE_DELAY_LIMIT}; change a path, or choose a frame length that divides the rest"
+        f"path_delay_slots: modulo the frame of {step} slots, the senders are off the source by {differences} slots, "
+        f"and line delays make up for {_LINE_DELAY_LIMIT}; change a path, or choose a frame length that divides the rest"
     )
 
 

@@ -1,0 +1,112 @@
+"""The file that takes records while a run goes on: appended to, whole up to the last complete block, cheap to recover.
+
+A block is a header (magic, station, kind, number of records, CRC-32 of the records) and the records, 64 bits each.
+"""
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import RunFolderError
+from .protocol.records import RecordKind
+
+__all__ = ["Spool", "SpoolContent", "read_spool"]
+
+_MAGIC = 0x4C505351
+_HEADER = struct.Struct("<IBBxxII")
+
+
+@dataclass
+class SpoolContent:
+    """Records of a spool by (station, kind), and what was wrong with its end."""
+
+    records: dict[tuple[int, RecordKind], NDArray[np.uint64]] = field(default_factory=dict)
+    damage: str | None = None
+    """Byte offset and nature of the damage behind which nothing was read; None if the file is whole."""
+
+
+class Spool:
+    """Append records to a file. A block that could not be written whole is cut off again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise RunFolderError(f"cannot write {path}: {error.strerror}; choose another output folder") from error
+        self._end = self._file.tell()
+
+    def append(self, station: int, kind: RecordKind, words: NDArray[np.uint64]) -> None:
+        """Add records. Raises RunFolderError if the disk does not take them; what was there before stays."""
+        if len(words) == 0:
+            return
+        body = words.astype("<u8").tobytes()
+        block = _HEADER.pack(_MAGIC, station, kind, len(words), zlib.crc32(body)) + body
+        try:
+            view = memoryview(block)
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            self._cut()
+            raise RunFolderError(
+                f"cannot write {self.path}: {error.strerror}; free some space, what was recorded before is kept"
+            ) from error
+        self._end += len(block)
+
+    def _cut(self) -> None:
+        # A device such as /dev/full cannot be cut; a half block at the end is recognised when reading.
+        try:
+            os.ftruncate(self._file.fileno(), self._end)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_spool(path: Path) -> SpoolContent:
+    """Read a spool up to its end or its first damaged block. Raises RunFolderError if it cannot be opened."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunFolderError(f"cannot read {path}: {error.strerror}") from error
+    content = SpoolContent()
+    parts: dict[tuple[int, RecordKind], list[NDArray[np.uint64]]] = {}
+    position = 0
+    while position < len(data):
+        start = position + _HEADER.size
+        if start > len(data):
+            content.damage = f"byte {position}: the file ends inside a block header"
+            break
+        magic, station, kind, count, checksum = _HEADER.unpack_from(data, position)
+        body = data[start : start + 8 * count]
+        if magic != _MAGIC or kind not in set(RecordKind):
+            content.damage = f"byte {position}: no block header"
+            break
+        if len(body) < 8 * count:
+            content.damage = f"byte {position}: {RecordKind(kind).name} block of station {station} is cut after " + (
+                f"{len(body) // 8} of {count} records"
+            )
+            break
+        if zlib.crc32(body) != checksum:
+            content.damage = f"byte {position}: {RecordKind(kind).name} block of station {station} has a wrong checksum"
+            break
+        parts.setdefault((station, RecordKind(kind)), []).append(np.frombuffer(body, "<u8").astype(np.uint64))
+        position = start + 8 * count
+    content.records = {key: np.concatenate(blocks) for key, blocks in parts.items()}
+    return content
