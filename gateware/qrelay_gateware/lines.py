@@ -34,8 +34,8 @@ class LineOutputs(wiring.Component):
 
     Patterns have a period of `pattern_slots` slots (lower two bits ignored, 0 acts as 4), phase 0 where the slot index
     is a multiple of the period, in the sense of `WordPhase`: outside a run they run freely, and a run from a slot other
-    than 0 brings them in step within its first 47 words. Line delays do not move them. Square is high for the first half
-    of the period, pulse in the first bin of it.
+    than 0 brings them in step within its first 47 words. Line delays do not move them. Square is high for the first
+    half of the period, pulse in the first bin of it.
 
     Latency: 3 words from `bins` to `lines`; 4 words from `running_early` and `slot_word_early` to the patterns on
     `lines`. `ready` and the settings act in the next word; `delay_i` must not change while running.

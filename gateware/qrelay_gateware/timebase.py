@@ -22,15 +22,15 @@ def _ones(bits):
 class TimeBase(wiring.Component):
     """Count slots from a start event on, one word of four slots per clock.
 
-    States: idle, waiting (armed, no start yet), pending (the start has happened, the first word has not), running. `arm`
-    leads from idle to waiting and does nothing in the other states: a restart needs `disarm` (or the end of the run)
-    first. `disarm` leads back to idle from any state and wins over everything that happens in the same clock.
+    States: idle, waiting (armed, no start yet), pending (the start has happened, the first word has not), running.
+    `arm` leads from idle to waiting and does nothing in the other states: a restart needs `disarm` (or the end of the
+    run) first. `disarm` leads back to idle from any state and wins over everything that happens in the same clock.
 
-    The start event is, while waiting, the `start` strobe (`start_source` 0, place 0) or a rising edge on the start input
-    (`start_source` 1; the first edge if a word has several). An edge in the first or last bin of a word is refused,
-    because within one bin of the word edge neighbouring stations might not agree on the word: `refused` pulses, and the
-    station goes back to idle, so that it cannot start on a later edge than its partners. `start_place` keeps the bin of
-    the edge, refused or not. Edges at other times start nothing.
+    The start event is, while waiting, the `start` strobe (`start_source` 0, place 0) or a rising edge on the start
+    input (`start_source` 1; the first edge if a word has several). An edge in the first or last bin of a word is
+    refused, because within one bin of the word edge neighbouring stations might not agree on the word: `refused`
+    pulses, and the station goes back to idle, so that it cannot start on a later edge than its partners.
+    `start_place` keeps the bin of the edge, refused or not. Edges at other times start nothing.
 
     Each edge while running counts in `sync_edges`. With `sync_period` not 0, an edge that is not a whole number of
     periods after the word of the start event, or not in bin `start_place`, also counts in `sync_slips` and pulses

@@ -13,8 +13,8 @@ class WordPhase(wiring.Component):
     """Count words modulo a period, freely outside a run and as ``slot_word mod period`` in a run.
 
     Falling in step takes a division, done bit by bit: `aligned` rises and `phase` is right from the word
-    `align_words` after the first word of the run on, and until then `phase` runs on freely. The word of slot 0 has phase
-    0 at once, so a run from slot 0 is in step from its first word, and the wrap of the slot index keeps in step.
+    `align_words` after the first word of the run on, and until then `phase` runs on freely. The word of slot 0 has
+    phase 0 at once, so a run from slot 0 is in step from its first word, and the wrap of the slot index keeps in step.
     A change of the period is followed at once; in a run, it starts the division again.
 
     Latency: 1 word from `running` and `slot_word` to `phase` and `aligned`.

@@ -17,7 +17,7 @@ def audit_words(setting: ArrayLike, phase: ArrayLike, drawn: ArrayLike, bins: ND
     choice = np.asarray(setting, np.uint32) | np.asarray(phase, np.uint32) << 3 | np.asarray(drawn, np.uint32) << 7
     lines = np.packbits(bins.reshape(len(bins), BINS_PER_SLOT * LINES), axis=1, bitorder="little").view("<u2").ravel()
     halves = np.stack([choice.reshape(-1, 2, 2), lines.astype(np.uint32).reshape(-1, 2, 2)], axis=1)
-    return (halves[..., 0] | halves[..., 1] << 16).astype(np.uint32).ravel()
+    return np.asarray(halves[..., 0] | halves[..., 1] << 16, np.uint32).ravel()
 
 
 def _per_slot(words: NDArray[np.uint32], part: int) -> NDArray[np.uint16]:
@@ -28,7 +28,10 @@ def _per_slot(words: NDArray[np.uint32], part: int) -> NDArray[np.uint16]:
 def audit_choices(words: NDArray[np.uint32]) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]]:
     """Return setting, phase and drawn of each slot of an audit window."""
     choice = _per_slot(words, 0)
-    return choice & 7, choice >> 3 & 15, choice >> 7 & 1
+    setting = np.asarray(choice & 7, np.uint16)
+    phase = np.asarray(choice >> 3 & 15, np.uint16)
+    drawn = np.asarray(choice >> 7 & 1, np.uint16)
+    return setting, phase, drawn
 
 
 def audit_lines(words: NDArray[np.uint32]) -> NDArray[np.uint8]:

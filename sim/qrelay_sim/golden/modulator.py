@@ -25,7 +25,7 @@ def line_bins(table: NDArray[np.uint16], segment: ArrayLike, setting: ArrayLike,
     """Bins ``[slot, line, bin]`` of the lines window `table` (512 entries) for the choice of each slot."""
     index = np.asarray(segment, np.int64) | np.asarray(setting, np.int64) << 2 | np.asarray(phase, np.int64) << 5
     bits = table[index][:, None] >> np.arange(BINS_PER_SLOT * LINES) & 1
-    return bits.astype(np.uint8).reshape(-1, LINES, BINS_PER_SLOT)
+    return np.asarray(bits, np.uint8).reshape(-1, LINES, BINS_PER_SLOT)
 
 
 def pattern_bins(mode: str, phase_words: NDArray[np.int64], pattern_slots: int) -> NDArray[np.uint8]:
