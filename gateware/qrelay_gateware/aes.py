@@ -87,7 +87,6 @@ class Aes256Pipeline(wiring.Component):
 
         previous = [self.plain[c] ^ self.keys[0][c] for c in range(4)]
         for engine in range(ENGINES):
-            m.submodules[f"table_{engine}"] = table = Memory(shape=16, depth=256, init=pairs, attrs=BLOCK_RAM)
             state = [Signal(32, name=f"state_{engine}_{c}", reset_less=True) for c in range(4)]
             once = [Signal(32, name=f"once_{engine}_{c}", reset_less=True) for c in range(4)]
             twice = [Signal(32, name=f"twice_{engine}_{c}", reset_less=True) for c in range(4)]
@@ -97,6 +96,9 @@ class Aes256Pipeline(wiring.Component):
             for c in range(4):
                 found = []
                 for row in range(4):
+                    if row % 2 == 0:
+                        table = Memory(shape=16, depth=256, init=pairs, attrs=BLOCK_RAM)
+                        m.submodules[f"table_{engine}_{c}_{row}"] = table
                     port = table.read_port()
                     # ShiftRows: row r of column c comes from column c + r.
                     m.d.comb += [
@@ -150,8 +152,8 @@ class KeyExpansion(wiring.Component):
     keys: Out(RoundKeys)
     ready: Out(1)
 
-    # 8 words of the key, 52 computed; every fourth of these waits two clocks for its S-boxes.
-    latency = 1 + ROUND_KEY_WORDS + 2 * (ROUND_KEY_WORDS - KEY_WORDS) // 4
+    # 8 words of the key, 52 computed; every fourth of these waits three clocks for its S-boxes.
+    latency = 1 + ROUND_KEY_WORDS + 3 * (ROUND_KEY_WORDS - KEY_WORDS) // 4
 
     def elaborate(self, platform):
         m = Module()
@@ -161,7 +163,7 @@ class KeyExpansion(wiring.Component):
         busy = Signal()
         index = Signal(range(ROUND_KEY_WORDS))
         wait = Signal(2)
-        halves = Signal(16)
+        substituted = Signal(32)
         round_constant = Signal(8)
         words = Signal(data.ArrayLayout(32, ROUND_KEY_WORDS))
         m.d.comb += [
@@ -186,14 +188,15 @@ class KeyExpansion(wiring.Component):
             with m.Elif(index[:2] != 0):
                 m.d.comb += [new.eq(oldest ^ newest), shift.eq(1)]
             with m.Else():
-                substituted = Cat(halves, ports[0].data, ports[1].data)
                 m.d.comb += [
                     new.eq(oldest ^ substituted ^ Mux(index[2], 0, round_constant)),
-                    shift.eq(wait == 2),
+                    shift.eq(wait == 3),
                 ]
-                m.d.sync += wait.eq(wait + 1)
-                with m.If(wait == 1):
-                    m.d.sync += halves.eq(Cat(port.data for port in ports))
+                m.d.sync += [
+                    wait.eq(wait + 1),
+                    # A register behind the block RAM; after two more clocks it holds both halves.
+                    substituted.eq(Cat(substituted[16:], *(port.data for port in ports))),
+                ]
             with m.If(shift):
                 m.d.sync += [
                     words.as_value().eq(Cat(words.as_value()[32:], new)),
