@@ -1,0 +1,18 @@
+"""FPGA boards: pins, clock plan, build and flash.
+
+`boards()` lists them; the board files are imported on demand, so that listing needs no Amaranth.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .board import Board
+
+__all__ = ["boards"]
+
+
+def boards() -> "dict[str, Board]":
+    """All boards by name."""
+    from .ulx3s import ULX3S_85F
+
+    return {board.name: board for board in (ULX3S_85F,)}
