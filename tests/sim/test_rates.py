@@ -1,0 +1,235 @@
+"""Key rates, bounds and decoy estimates (physics.md sections 3.1, 4, 7, 11)."""
+
+import dataclasses
+import math
+
+import fock
+import numpy as np
+import pytest
+from scipy import stats
+
+from qrelay_sim.click_model import SUCCESS_PATTERNS, ClickModel
+from qrelay_sim.decoy import (
+    Counts,
+    FiniteSettings,
+    asymptotic_estimate,
+    expectation_lower,
+    expectation_upper,
+    finite_key,
+    observation_lower,
+    observation_upper,
+)
+from qrelay_sim.parameters import RelayParameters, preset
+from qrelay_sim.rates import (
+    binary_entropy,
+    odd_fraction,
+    optimal_intensity,
+    phase_matching_rate,
+    plob_bound,
+    repeater_bound,
+)
+
+SLOT_RATE_HZ = 304.52e6
+
+# Section 7, bit/s: P1 and P1c.
+TABLE = {
+    "A": {50: (3157, 6426), 100: (820, 1789), 200: (67, 160), 300: (6.3, 15.4)},
+    "B": {50: (0, 1353), 100: (0, 190), 200: (0, 1.6), 300: (0, 0)},
+    "C": {50: (8018, 11123), 100: (2314, 3247), 200: (215, 302), 300: (21.0, 29.6)},
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("total_km", [50, 100, 200, 300])
+def test_rates_of_section_7(name, total_km):
+    relay = preset(name).for_length(total_km)
+    expected, expected_conditional = TABLE[name][total_km]
+    _, rate = optimal_intensity(relay)
+    _, conditional = optimal_intensity(relay, lambda result: result.rate_conditional)
+    assert rate * SLOT_RATE_HZ == pytest.approx(expected, rel=0.03, abs=1e-9)
+    assert conditional * SLOT_RATE_HZ == pytest.approx(expected_conditional, rel=0.03, abs=1e-9)
+
+
+def test_slope_of_the_rate():
+    """Acceptance 2: -alpha/20 decades per km within 5 % between 150 and 300 km."""
+    rates = [optimal_intensity(preset("C").for_length(km))[1] for km in (150, 300)]
+    slope = math.log10(rates[1] / rates[0]) / 150
+    assert slope == pytest.approx(-0.20 / 20, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "threshold"), [(0.90, 0.009), (0.93, 0.011), (0.95, 0.013), (0.97, 0.015), (0.99, 0.017)]
+)
+def test_threshold_of_g2(overlap, threshold):
+    """Acceptance 4, one grid step of 0.001 on either side."""
+    relay = dataclasses.replace(preset("C").for_length(300), overlap=overlap)
+    assert optimal_intensity(dataclasses.replace(relay, g2=threshold - 0.001))[1] > 0
+    assert optimal_intensity(dataclasses.replace(relay, g2=threshold + 0.001))[1] == 0
+
+
+def test_optimum_against_scipy():
+    from scipy.optimize import minimize_scalar
+
+    relay = preset("C").for_length(200)
+    found = minimize_scalar(
+        lambda mu: -float(phase_matching_rate(relay, mu, mu).rate), bounds=(0.005, 0.05), options={"xatol": 1e-8}
+    )
+    mu, rate = optimal_intensity(relay)
+    assert mu == pytest.approx(found.x, rel=1e-3)
+    assert rate == pytest.approx(-found.fun, rel=1e-7)
+
+
+def test_without_overlap_there_is_no_key():
+    """Acceptance 7: E = 1/2, no key, and q_even as before at leading order."""
+    with_overlap = preset("C").for_length(200)
+    without = dataclasses.replace(with_overlap, overlap=0.0)
+    dark = phase_matching_rate(without, 0.0158, 0.0158)
+    assert float(dark.qber) == pytest.approx(0.5, abs=1e-12)
+    assert optimal_intensity(without)[1] == 0
+    bright = phase_matching_rate(with_overlap, 0.0158, 0.0158)
+    assert float(dark.even_fraction) == pytest.approx(float(bright.even_fraction), rel=0.01)
+
+
+def test_sign_of_the_phase_calibration_does_not_matter():
+    """Acceptance 8: delta = pi instead of 0, and Bob's bits inverted, give the same right and wrong counts."""
+    a, b = ClickModel(preset("A")).pattern_coefficients(0.016, 0.016)
+    at_zero, at_pi = a + b, a - b
+    success = list(SUCCESS_PATTERNS)
+    same, opposite = success[:2], success[2:]
+    assert at_zero[same].sum() == pytest.approx(at_pi[opposite].sum(), rel=1e-13)
+    assert at_zero[opposite].sum() == pytest.approx(at_pi[same].sum(), rel=1e-13)
+
+
+def yields_from_number_states(relay, ratio_a, photons):
+    """Success probability given exactly `photons` photons leaving the users in one mode with matched phases."""
+    eta, s_left, s_right, _ = relay.arm_transmittances
+    total = 0.0
+    for probability, light in fock.shared_number_state(photons, ratio_a, 0.3, 0.3, eta):
+        patterns = fock.pattern_distribution(
+            light, s_left, s_right, (relay.p0, relay.p1, relay.p2), relay.overlaps, relay.dark_count_per_gate
+        )
+        total += probability * patterns[list(SUCCESS_PATTERNS)].sum()
+    return total
+
+
+def test_gain_and_parity_from_number_state_yields():
+    """Sum over k of P_k Y_k is Q, over odd k it is (1 - q_even) Q; unequal intensities and source arms."""
+    relay = dataclasses.replace(preset("A"), arms_km=(15.0, 5.0, 25.0, 15.0), dark_count_per_gate=1e-4, g2=0.05)
+    mu_a, mu_b = 0.12, 0.06
+    total = mu_a + mu_b
+    series = [
+        math.exp(-total) * total**k / math.factorial(k) * yields_from_number_states(relay, mu_a / total, k)
+        for k in range(10)
+    ]
+    gain = float(ClickModel(relay).gain_and_qber(mu_a, mu_b)[0])
+    assert sum(series) == pytest.approx(gain, rel=1e-9)
+    assert sum(series[1::2]) / gain == pytest.approx(odd_fraction(relay, mu_a, mu_b), rel=1e-9)
+
+
+def test_leading_yields():
+    """Section 3.1: Y_0, Y_1, Y_2 of a weak source, no darks."""
+    relay = RelayParameters(
+        source_mean_photons=1e-3, g2=0.02, eta_d=0.01, dark_count_per_gate=0.0, arms_km=(0, 0, 0, 0)
+    )
+    brightness, eta = 1e-3 * 0.01, 0.01
+    assert yields_from_number_states(relay, 0.5, 0) == pytest.approx(0.02 * brightness**2 / 4, rel=1e-2)
+    assert yields_from_number_states(relay, 0.5, 1) == pytest.approx(eta * brightness / 2, rel=1e-2)
+    assert yields_from_number_states(relay, 0.5, 2) == pytest.approx(eta**2 / 2 + eta * brightness, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["A", "C"])
+def test_decoy_bound_of_the_single_photon_yield(name):
+    """Section 3.2: 0.9993 of the truth at mu = 0.0158, nu = 0.005, 300 km, and below it."""
+    relay = preset(name).for_length(300)
+    levels = [float(ClickModel(relay).gain_and_qber(mu, mu)[0]) for mu in (0.0158, 0.005, 0.0)]
+    counts = [Counts(gain * 1e15, 1e15) for gain in levels]
+    estimate = asymptotic_estimate(2 * 0.0158, 2 * 0.005, *counts)
+    true_yield = yields_from_number_states(relay, 0.5, 1)
+    assert estimate.single_photon_yield / true_yield == pytest.approx(0.9993, abs=1e-4)
+    truth = float(phase_matching_rate(relay, 0.0158, 0.0158).even_fraction)
+    assert truth < estimate.even_fraction < truth + 0.003
+
+
+def test_standard_errors_of_the_decoy_estimate():
+    """Against 4000 simulated experiments; 3 % is 2.7 sigma of a standard deviation from 4000 samples."""
+    rng = np.random.default_rng(11)
+    relay = preset("A")
+    slots = (3e8, 1e8, 1e8)
+    levels = [float(ClickModel(relay).gain_and_qber(mu, mu)[0]) for mu in (0.016, 0.0058, 0.0)]
+    draws = [rng.poisson(gain * n, 4000) for gain, n in zip(levels, slots, strict=True)]
+    estimates = [
+        asymptotic_estimate(0.032, 0.0116, *(Counts(int(c), n) for c, n in zip(counts, slots, strict=True)))
+        for counts in zip(*draws, strict=True)
+    ]
+    for value, error in (
+        ("single_photon_yield", "single_photon_yield_std"),
+        ("even_fraction", "even_fraction_std"),
+    ):
+        spread = np.std([getattr(e, value) for e in estimates])
+        assert spread == pytest.approx(np.mean([getattr(e, error) for e in estimates]), rel=0.03)
+
+
+def test_chernoff_intervals_cover():
+    """Exact Poisson coverage at a nominal failure of 1e-3 per side; conservative, as section 3.2 states."""
+    beta = math.log(1000)
+    for expected in (1.0, 10.0, 100.0, 3000.0):
+        observed = np.arange(int(expected + 20 * math.sqrt(expected) + 60))
+        weight = stats.poisson.pmf(observed, expected)
+        too_low = np.array([expectation_upper(c, beta) < expected for c in observed])
+        too_high = np.array([expectation_lower(c, beta) > expected for c in observed])
+        assert weight[too_low].sum() < 1e-3
+        assert weight[too_high].sum() < 1e-3
+        assert weight[observed < observation_lower(expected, beta)].sum() < 1e-3
+        assert weight[observed > observation_upper(expected, beta)].sum() < 1e-3
+
+
+def finite_rate(relay, slots, mu, ratio, p_mu, p_nu):
+    """Secure bit/s of a run with the model's counts."""
+    model = ClickModel(relay)
+    weights = (p_mu**2 / 8, p_nu**2 / 8, (1 - p_mu - p_nu) ** 2)
+    counts = [
+        Counts(float(model.gain_and_qber(level, level)[0]) * slots * w, slots * w)
+        for level, w in zip((mu, mu * ratio, 0.0), weights, strict=True)
+    ]
+    qber = float(model.gain_and_qber(mu, mu, phase_residual_rms=0.15, slices=16)[1])
+    return finite_key(2 * mu, 2 * mu * ratio, *counts, qber, 1.1).length / slots * SLOT_RATE_HZ
+
+
+def test_finite_size_of_section_7():
+    """About 7, 0.6 and 5.7 b/s for preset C near their optimal settings (within 10 %: the page rounds)."""
+    assert finite_rate(preset("C").for_length(200), 1e12, 0.0133, 0.35, 0.5, 0.4) == pytest.approx(6.8, rel=0.1)
+    assert finite_rate(preset("C").for_length(300), 1e13, 0.0133, 0.35, 0.5, 0.4) == pytest.approx(0.6, rel=0.1)
+    assert finite_rate(preset("C").for_length(300), 1e14, 0.0147, 0.35, 0.7, 0.24) == pytest.approx(5.7, rel=0.1)
+    assert finite_rate(preset("A").for_length(300), 1e14, 0.0147, 0.35, 0.7, 0.24) < 0.05
+    assert finite_rate(preset("C").for_length(300), 1e10, 0.0147, 0.35, 0.7, 0.24) == 0
+
+
+def test_composed_failure_probability():
+    assert FiniteSettings().total < 1e-10
+    assert FiniteSettings().beta == pytest.approx(50, abs=1)
+
+
+def test_bounds():
+    assert plob_bound(10**-2) == pytest.approx(1.4e-2, rel=0.05)  # 100 km
+    assert repeater_bound(10**-6, 1) == pytest.approx(1.4e-3, rel=0.05)  # 300 km
+    assert repeater_bound(1e-8, 3) == pytest.approx(-math.log2(1 - 1e-2))
+    assert plob_bound(1e-30) == pytest.approx(1e-30 / math.log(2), rel=1e-12)
+    with pytest.raises(ValueError, match=r"transmittance 1\.0 is out of range"):
+        plob_bound(1.0)
+
+
+def test_binary_entropy():
+    np.testing.assert_allclose(binary_entropy([0, 0.11, 0.5, 1]), [0, stats.entropy([0.11, 0.89], base=2), 1, 0])
+
+
+def test_bad_levels_and_counts():
+    with pytest.raises(ValueError, match="the weak pair needs 0 < v < x"):
+        asymptotic_estimate(0.01, 0.02, Counts(1, 2), Counts(1, 2), Counts(1, 2))
+    with pytest.raises(ValueError, match="successes 3 of slots 2"):
+        Counts(3, 2)
+
+
+def test_no_successes_give_no_key():
+    none = Counts(0, 1e6)
+    assert asymptotic_estimate(0.032, 0.01, none, none, none).even_fraction == 1
+    assert finite_key(0.032, 0.01, none, none, none, 0.5, 1.1).length == 0
