@@ -7,6 +7,8 @@ each serve a block every two clocks with every table busy in every clock.
 Words are columns of the state, 32 bits, row 0 in bits 7:0, so that a block of 16 bytes is four little-endian words.
 """
 
+from itertools import pairwise
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
@@ -85,6 +87,12 @@ class Aes256Pipeline(wiring.Component):
         m = Module()
         pairs = [s | (_times_x(s) & 0xFF) << 8 for s in SBOX]
 
+        # Every engine has its own phase, one clock behind that of the engine before: one register would have to reach
+        # a thousand multiplexers.
+        phases = [self.phase, *(Signal(name=f"phase_{engine}") for engine in range(1, ENGINES))]
+        with m.If(self.enable):
+            m.d.sync += [late.eq(early) for early, late in pairwise(phases)]
+
         previous = [self.plain[c] ^ self.keys[0][c] for c in range(4)]
         for engine in range(ENGINES):
             state = [Signal(32, name=f"state_{engine}_{c}", reset_less=True) for c in range(4)]
@@ -92,6 +100,7 @@ class Aes256Pipeline(wiring.Component):
             twice = [Signal(32, name=f"twice_{engine}_{c}", reset_less=True) for c in range(4)]
             mixed = [Signal(32, name=f"mixed_{engine}_{c}") for c in range(4)]
             key_a, key_b = self.keys[2 * engine + 1], self.keys[2 * engine + 2]
+            second = ~phases[engine] if engine % 2 else phases[engine]
             last = engine == ENGINES - 1
             for c in range(4):
                 found = []
@@ -116,7 +125,7 @@ class Aes256Pipeline(wiring.Component):
                     m.d.sync += [
                         once[c].eq(Cat(pair[:8] for pair in found)),
                         twice[c].eq(Cat(pair[8:] for pair in found)),
-                        state[c].eq(Mux(self.phase, mixed[c] ^ key_a[c], previous[c])),
+                        state[c].eq(Mux(second, mixed[c] ^ key_a[c], previous[c])),
                     ]
             if last:  # no MixColumns in the last round
                 m.d.comb += [self.cipher[c].eq(once[c] ^ key_b[c]) for c in range(4)]

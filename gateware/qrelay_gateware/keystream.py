@@ -108,7 +108,8 @@ class Keystream(wiring.Component):
 
         active = Signal()
         phase = Signal()
-        filled = Signal(range(Aes256Pipeline.latency + 1))
+        filling = Signal(range(Aes256Pipeline.latency))
+        full = Signal()
         starting = Signal()
         m.d.comb += starting.eq(self.go & self.fresh & ~self.halt & ~self.config.load)
 
@@ -144,20 +145,25 @@ class Keystream(wiring.Component):
         second_half = Signal(64, reset_less=True)
         with m.If(active):
             m.d.sync += phase.eq(~phase)
-            with m.If(filled == Aes256Pipeline.latency):
+            with m.If(full):
                 m.d.sync += [
                     self.valid.eq(1),
                     self.draws.as_value().eq(Mux(phase, second_half, cipher.cipher.as_value()[:64])),
                 ]
             with m.Else():
-                m.d.sync += filled.eq(filled + 1)
+                m.d.sync += [
+                    filling.eq(filling + 1),
+                    full.eq(filling == Aes256Pipeline.latency - 1),
+                ]
             with m.If(phase):
                 m.d.sync += block.eq(block + 1)
             with m.Else():
                 m.d.sync += second_half.eq(cipher.cipher.as_value()[64:])
 
         first_block = self.start_slot[SLOT_BITS - FULL_BLOCK_BITS :][: self._block_bits]
-        stopping = self.go | self.halt | self.config.load | (active & phase & (block == last_block))
+        at_last = Signal()
+        m.d.sync += at_last.eq(block == last_block)
+        stopping = self.go | self.halt | self.config.load | (active & phase & at_last)
         with m.If(stopping):
             m.d.sync += [
                 active.eq(0),
@@ -168,7 +174,8 @@ class Keystream(wiring.Component):
             m.d.sync += [
                 active.eq(1),
                 phase.eq(0),
-                filled.eq(0),
+                filling.eq(0),
+                full.eq(0),
                 block.eq(first_block),
                 last_block.eq(first_block - 1),
                 run_nonce.eq(nonce),
