@@ -1,0 +1,308 @@
+"""The receiving side of the link: frames from the wire, and the engine that answers requests."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from qrelay.protocol.packets import MAX_PACKET_BYTES, MAX_WORDS, ErrorCode, PacketKind
+
+from .cobs import CobsDecoder
+from .crc import CRC_INIT, CRC_RESIDUE, crc32_next
+from .csr import QUERY_LATENCY, READ_LATENCY, BusSignature
+from .packet_stream import PacketByte
+
+__all__ = ["CommandEngine", "FrameReceiver", "RequestHeader"]
+
+_CRC_BYTES = 4
+_WORDS_OFFSET = 4
+"""Place of the first word in a WRITE packet: behind kind, sequence and address."""
+_SETTLE_CLOCKS = 16
+"""Clocks from the last word of a WRITE to its answer, so that all effects of the write come before the answer."""
+
+
+class RequestHeader(data.Struct):
+    """First bytes of a packet, as a request means them, and the packet's length in bytes with its CRC."""
+
+    kind: 8
+    sequence: 8
+    address: 16
+    count: 8
+    length: 8
+
+
+class FrameReceiver(wiring.Component):
+    """Receive COBS frames, check them, and keep a sound one until it is done with.
+
+    Latency: the verdict on a frame comes 3 clocks after its zero byte.  Reset: between frames.  Overflow: none;
+    `rx.ready` is low from the end of a frame to its verdict and while a sound packet waits for `done`.
+
+    Ports
+    -----
+    rx : In(stream.Signature(8))
+        Bytes from the wire.
+    valid, header : Out(1), Out(RequestHeader)
+        A sound packet of at least 6 bytes is there.
+    address, value : In(8), Out(8)
+        Reads the bytes of the packet; `value` is what stands at `address` two clocks before.
+    done : In(1)
+        The packet is not needed any more.
+    received, damaged, overlong : Out(1)
+        One clock for each sound frame, each with wrong stuffing, wrong CRC or fewer than 6 bytes, each of more than
+        254 bytes.
+    """
+
+    rx: In(stream.Signature(8))
+    valid: Out(1)
+    header: Out(RequestHeader)
+    address: In(8)
+    value: Out(8)
+    done: In(1)
+    received: Out(1)
+    damaged: Out(1)
+    overlong: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.decoder = decoder = CobsDecoder()
+        m.submodules.buffer = buffer = Memory(shape=8, depth=256, init=[])
+        write = buffer.write_port()
+        read = buffer.read_port()
+        m.d.comb += read.addr.eq(self.address)
+        m.d.comb += read.en.eq(self.valid)
+        with m.If(self.valid):
+            m.d.sync += self.value.eq(read.data)
+
+        length = self.header.length
+        crc = Signal(32, init=CRC_INIT)
+        too_long = Signal()
+        m.d.comb += write.addr.eq(length)
+        m.d.comb += write.data.eq(decoder.value)
+        with m.If(decoder.valid):
+            with m.If(length == MAX_PACKET_BYTES):
+                m.d.sync += too_long.eq(1)
+            with m.Else():
+                m.d.comb += write.en.eq(1)
+                m.d.sync += length.eq(length + 1)
+                m.d.sync += crc.eq(crc32_next(crc, decoder.value))
+            for place, byte in enumerate(
+                (
+                    self.header.kind,
+                    self.header.sequence,
+                    self.header.address[:8],
+                    self.header.address[8:],
+                    self.header.count,
+                )
+            ):
+                with m.If(length == place):
+                    m.d.sync += byte.eq(decoder.value)
+
+        sound = Signal()
+        m.d.comb += decoder.byte.eq(self.rx.payload)
+        with m.FSM():
+            with m.State("LISTEN"):
+                m.d.comb += self.rx.ready.eq(1)
+                m.d.comb += decoder.enable.eq(self.rx.valid)
+                with m.If(self.rx.valid & (self.rx.payload == 0)):
+                    m.next = "JUDGE"
+            with m.State("JUDGE"):
+                m.d.sync += sound.eq(~decoder.cut & (crc == CRC_RESIDUE) & (length >= 2 + _CRC_BYTES))
+                with m.If(decoder.end):
+                    m.next = "VERDICT"
+                with m.Else():
+                    m.next = "LISTEN"
+            with m.State("VERDICT"):
+                with m.If(too_long):
+                    m.d.comb += self.overlong.eq(1)
+                    m.next = "FORGET"
+                with m.Elif(sound):
+                    m.d.comb += self.received.eq(1)
+                    m.next = "PRESENT"
+                with m.Else():
+                    m.d.comb += self.damaged.eq(1)
+                    m.next = "FORGET"
+            with m.State("PRESENT"):
+                m.d.comb += self.valid.eq(1)
+                with m.If(self.done):
+                    m.next = "FORGET"
+            with m.State("FORGET"):
+                m.d.sync += length.eq(0)
+                m.d.sync += crc.eq(CRC_INIT)
+                m.d.sync += too_long.eq(0)
+                m.next = "LISTEN"
+        return m
+
+
+class CommandEngine(wiring.Component):
+    """Carry out READ and WRITE requests, one at a time, and answer each.
+
+    All addresses of a request are checked before any of its words acts. A WRITE is answered when it has taken effect.
+
+    Latency: a READ of n words is answered within about 12 n clocks if the answers are taken as they come.
+    Reset: idle.  Overflow: none; a request waits while answers are not taken.
+
+    Ports
+    -----
+    valid, header, address, value, done
+        The packet, from `FrameReceiver`.
+    bus : Out(BusSignature)
+        To the register bank.
+    answers : Out(stream.Signature(PacketByte))
+        Answers, without CRC.
+    refused : Out(1)
+        One clock for each request answered with ERROR.
+    """
+
+    valid: In(1)
+    header: In(RequestHeader)
+    address: Out(8)
+    value: In(8)
+    done: Out(1)
+    bus: Out(BusSignature)
+    answers: Out(stream.Signature(PacketByte))
+    refused: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        header = self.header
+        is_write = Signal()
+        words = Signal(range(MAX_WORDS + 1))
+        left = Signal(range(MAX_WORDS + 1))
+        cursor = Signal(16)
+        answer_kind = Signal(8)
+        body_byte = Signal(8)
+        word = Signal(32)
+        step = Signal(range(max(_SETTLE_CLOCKS, READ_LATENCY, 8)))
+        accepted = Signal()
+        m.d.comb += accepted.eq(self.answers.valid & self.answers.ready)
+        m.d.comb += self.bus.address.eq(cursor)
+        m.d.comb += self.bus.write_value.eq(word)
+
+        write_bytes = Signal(9)
+        write_words = Signal(7)
+        m.d.comb += write_bytes.eq(header.length - (_WORDS_OFFSET + _CRC_BYTES))
+        m.d.comb += write_words.eq(write_bytes >> 2)
+
+        queried = Signal(QUERY_LATENCY)
+        bad_address = Signal()
+
+        def refuse(code: ErrorCode) -> None:
+            m.d.sync += answer_kind.eq(PacketKind.ERROR)
+            m.d.sync += body_byte.eq(code)
+            m.d.comb += self.refused.eq(1)
+            m.next = "ANSWER_KIND"
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += is_write.eq(header.kind == PacketKind.WRITE)
+                m.d.sync += cursor.eq(header.address)
+                m.d.sync += bad_address.eq(0)
+                with m.If(self.valid):
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.sync += words.eq(header.count)
+                m.d.sync += left.eq(header.count)
+                m.next = "QUERY"
+                with m.If(is_write):
+                    m.d.sync += words.eq(write_words)
+                    m.d.sync += left.eq(write_words)
+                    # A borrow (fewer bytes than an address) sets the top bit and so fails the upper limit.
+                    with m.If((write_bytes[:2] != 0) | (write_words == 0) | (write_words > MAX_WORDS)):
+                        refuse(ErrorCode.BAD_LENGTH)
+                with m.Elif(header.kind != PacketKind.READ):
+                    refuse(ErrorCode.UNKNOWN_KIND)
+                with m.Elif((header.length != 5 + _CRC_BYTES) | (header.count == 0) | (header.count > MAX_WORDS)):
+                    refuse(ErrorCode.BAD_LENGTH)
+            with m.State("QUERY"):
+                m.d.comb += self.bus.query.eq(left != 0)
+                m.d.sync += queried.eq(Cat(self.bus.query, queried[:-1]))
+                with m.If(left != 0):
+                    m.d.sync += left.eq(left - 1)
+                    m.d.sync += cursor.eq(cursor + 1)
+                    with m.If(cursor[len(self.bus.address) :].any()):
+                        m.d.sync += bad_address.eq(1)
+                with m.If(queried[-1] & ~Mux(is_write, self.bus.writable, self.bus.mapped)):
+                    m.d.sync += bad_address.eq(1)
+                with m.If((left == 0) & ~queried.any()):
+                    m.d.sync += left.eq(words)
+                    m.d.sync += cursor.eq(header.address)
+                    m.d.sync += step.eq(0)
+                    with m.If(bad_address):
+                        refuse(ErrorCode.BAD_ADDRESS)
+                    with m.Elif(is_write):
+                        m.d.sync += self.address.eq(_WORDS_OFFSET)
+                        m.d.sync += answer_kind.eq(PacketKind.WRITE_DONE)
+                        m.d.sync += body_byte.eq(words)
+                        m.next = "FETCH"
+                    with m.Else():
+                        m.d.sync += answer_kind.eq(PacketKind.READ_DATA)
+                        m.next = "ANSWER_KIND"
+
+            with m.State("FETCH"):
+                # Four bytes, addressed in steps 0 to 3, arrive in steps 2 to 5.
+                m.d.sync += step.eq(step + 1)
+                with m.If(step < 4):
+                    m.d.sync += self.address.eq(self.address + 1)
+                m.d.sync += word.eq(Cat(word[8:], self.value))
+                with m.If(step == 5):
+                    m.next = "WRITE"
+            with m.State("WRITE"):
+                m.d.comb += self.bus.write.eq(1)
+                m.d.sync += cursor.eq(cursor + 1)
+                m.d.sync += left.eq(left - 1)
+                m.d.sync += step.eq(0)
+                with m.If(left == 1):
+                    m.next = "SETTLE"
+                with m.Else():
+                    m.next = "FETCH"
+            with m.State("SETTLE"):
+                m.d.sync += step.eq(step + 1)
+                with m.If(step == _SETTLE_CLOCKS - 1):
+                    m.next = "ANSWER_KIND"
+
+            with m.State("ANSWER_KIND"):
+                m.d.comb += self.answers.valid.eq(1)
+                m.d.comb += self.answers.payload.value.eq(answer_kind)
+                with m.If(accepted):
+                    m.next = "ANSWER_SEQUENCE"
+            with m.State("ANSWER_SEQUENCE"):
+                m.d.comb += self.answers.valid.eq(1)
+                m.d.comb += self.answers.payload.value.eq(header.sequence)
+                with m.If(accepted):
+                    with m.If(answer_kind == PacketKind.READ_DATA):
+                        m.next = "READ"
+                    with m.Else():
+                        m.next = "ANSWER_BODY"
+            with m.State("ANSWER_BODY"):
+                m.d.comb += self.answers.valid.eq(1)
+                m.d.comb += self.answers.payload.value.eq(body_byte)
+                m.d.comb += self.answers.payload.last.eq(1)
+                with m.If(accepted):
+                    m.d.comb += self.done.eq(1)
+                    m.next = "IDLE"
+
+            with m.State("READ"):
+                m.d.comb += self.bus.read.eq(1)
+                m.d.sync += cursor.eq(cursor + 1)
+                m.d.sync += left.eq(left - 1)
+                m.d.sync += step.eq(0)
+                m.next = "READ_WAIT"
+            with m.State("READ_WAIT"):
+                m.d.sync += step.eq(step + 1)
+                with m.If(step == READ_LATENCY - 1):
+                    m.d.sync += word.eq(self.bus.read_value)
+                    m.d.sync += step.eq(0)
+                    m.next = "ANSWER_WORD"
+            with m.State("ANSWER_WORD"):
+                m.d.comb += self.answers.valid.eq(1)
+                m.d.comb += self.answers.payload.value.eq(word[:8])
+                m.d.comb += self.answers.payload.last.eq((step == 3) & (left == 0))
+                with m.If(accepted):
+                    m.d.sync += word.eq(word >> 8)
+                    m.d.sync += step.eq(step + 1)
+                    with m.If((step == 3) & (left == 0)):
+                        m.d.comb += self.done.eq(1)
+                        m.next = "IDLE"
+                    with m.Elif(step == 3):
+                        m.next = "READ"
+        return m

@@ -1,0 +1,92 @@
+"""A first-in first-out buffer in block RAM whose fill is exact."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["BlockFifo"]
+
+
+class BlockFifo(wiring.Component):
+    """Buffer of `depth` entries with a registered output, for memories that need one to be fast.
+
+    Latency: an entry written into the empty buffer is at `head` 3 clocks later. Throughput: one entry per clock.
+    Reset: empty.  Overflow: a write while `full` is ignored; the writer counts what it loses.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        One entry.
+    depth : int
+        Number of entries, a power of two.
+
+    Ports
+    -----
+    write_enable, write_value : In(1), In(shape)
+        Entry to store.
+    full : Out(1)
+        `depth` entries are waiting.
+    head : Out(stream.Signature(shape))
+        The oldest entry.
+    level : Out(range(depth + 1))
+        Entries written and not yet taken from `head`.
+    clear : In(1)
+        Forget all entries; wins over a write in the same clock.
+    """
+
+    def __init__(self, shape, depth: int):
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"FIFO depth {depth} is no power of two; give 2, 4, 8, ...")
+        self._shape = shape
+        self._depth = depth
+        super().__init__(
+            {
+                "write_enable": In(1),
+                "write_value": In(shape),
+                "full": Out(1),
+                "head": Out(stream.Signature(shape)),
+                "level": Out(range(depth + 1)),
+                "clear": In(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=self._shape, depth=self._depth, init=[])
+        write = memory.write_port()
+        read = memory.read_port()
+        written = Signal()
+        taken = Signal()
+        fetched = Signal()
+        stored = Signal(range(self._depth + 1))
+        """Entries in the memory that were not yet fetched for the head."""
+        m.d.comb += self.full.eq(self.level[-1])
+        m.d.comb += written.eq(self.write_enable & ~self.full)
+        m.d.comb += taken.eq(self.head.valid & self.head.ready)
+        m.d.comb += write.en.eq(written)
+        m.d.comb += write.data.eq(self.write_value)
+        with m.If(written):
+            m.d.sync += write.addr.eq(write.addr + 1)
+
+        head_free = Signal()
+        m.d.comb += head_free.eq(~self.head.valid | self.head.ready)
+        m.d.comb += read.en.eq((stored != 0) & (~fetched | head_free))
+        with m.If(read.en):
+            m.d.sync += read.addr.eq(read.addr + 1)
+            m.d.sync += fetched.eq(1)
+        with m.Elif(head_free):
+            m.d.sync += fetched.eq(0)
+        with m.If(head_free):
+            m.d.sync += self.head.valid.eq(fetched)
+            with m.If(fetched):
+                m.d.sync += self.head.payload.eq(read.data)
+
+        with m.If(written != taken):
+            m.d.sync += self.level.eq(self.level + written - taken)
+        with m.If(written != read.en):
+            m.d.sync += stored.eq(stored + written - read.en)
+        with m.If(self.clear):
+            for state in (write.addr, read.addr, fetched, self.head.valid, self.level, stored):
+                m.d.sync += state.eq(0)
+        return m
