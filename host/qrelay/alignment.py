@@ -132,7 +132,7 @@ def _common_line_delay(ahead: Mapping[str, int], step: int) -> int:
     differences = ", ".join(f"{name} {slots % step}" for name, slots in ahead.items())
     raise ConfigError(
         f"path_delay_slots: modulo the frame of {step} slots, the senders are off the source by {differences} slots, "
-        f"and line delays make up for {_LINE_DELAY_LIMIT}; change a path, or choose a frame length that divides the rest"
+        f"and line delays make up for {_LINE_DELAY_LIMIT}; change a path, or a frame length that divides the rest"
     )
 
 

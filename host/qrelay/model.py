@@ -26,8 +26,8 @@ class RunModel:
     """Expected gains, error rates and fringe of a run, from its [twin] table and its settings.
 
     The twin's settings are the true parameters of a simulated bench; for boards they are the user's own description.
-    `phase_residual_rad` holds the phase residuals really injected (after correction by the phase offset), over which the
-    fringe is averaged; none means exact phases.
+    `phase_residual_rad` holds the phase residuals really injected (after correction by the phase offset), over which
+    the fringe is averaged; none means exact phases.
     """
 
     def __init__(

@@ -91,8 +91,8 @@ def sift(
 ) -> Matched:
     """Keep successes with equal slices and form the bits.
 
-    Alice uses m' = (m_A + phase_offset) mod 16; bit 3 of a phase index is the key bit, bits 2:0 are the slice. Bob flips
-    his bit after an opposite-sign pair (1+,2-) or (1-,2+); `invert` exchanges the two kinds of pair.
+    Alice uses m' = (m_A + phase_offset) mod 16; bit 3 of a phase index is the key bit, bits 2:0 are the slice. Bob
+    flips his bit after an opposite-sign pair (1+,2-) or (1-,2+); `invert` exchanges the two kinds of pair.
     """
     turned = (phase_a + np.uint8(phase_offset)) & np.uint8(PHASES - 1)
     known = np.isin(outcomes, (*SAME_SIGN, *OPPOSITE_SIGN))
@@ -106,8 +106,8 @@ def sift(
 def estimate_phase_offset(outcomes: ByteArray, phase_a: ByteArray, phase_b: ByteArray) -> tuple[int, float]:
     """Phase offset j_off that the fringe shows, and the fringe's contrast.
 
-    The success with phase difference delta is of the same sign with probability (1 + V cos(delta + offset)) / 2: the sum
-    of +-exp(i delta) points to minus the offset. Give successes that never enter a key.
+    The success with phase difference delta is of the same sign with probability (1 + V cos(delta + offset)) / 2: the
+    sum of +-exp(i delta) points to minus the offset. Give successes that never enter a key.
     """
     sign = np.where(np.isin(outcomes, SAME_SIGN), 1.0, -1.0)
     step = 2 * np.pi / PHASES

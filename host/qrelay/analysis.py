@@ -1,0 +1,223 @@
+"""From announcements, choices and counters to the result of a run: a pure function, so that a replay gives the same."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .audit import AUDIT_SLOTS
+from .config import RunConfig
+from .configure import COUNTED_KINDS
+from .decoy_estimate import estimate_parity
+from .estimate import PairEstimate, Ratio, binary_entropy, estimate_pairs
+from .frame import FrameLayout
+from .model import RunModel
+from .protocol.choice import PHASES
+from .sifting import Announcements, Choices, DrawsChoices, Matched, draw_choices, estimate_phase_offset, sift
+from .success_rules import OPPOSITE_SIGN, SAME_SIGN
+
+__all__ = ["analyse"]
+
+Bits = NDArray[np.uint8]
+
+
+def analyse(
+    config: RunConfig, manifest: Mapping[str, Any], announcements: Announcements, choices: Mapping[str, DrawsChoices]
+) -> tuple[dict[str, Any], dict[str, Bits]]:
+    """Return the result as plain values (for ``result.json``) and the sifted key bits of each sender.
+
+    Only slots that the receiver's counters cover count; audited slots never enter the key.
+    """
+    counted = _counted_slots(config, manifest)
+    announcements = announcements.between(counted.first_slot, counted.end_slot)
+    chosen = draw_choices(announcements, choices["alice"], choices["bob"])
+    result: dict[str, Any] = {
+        "slots": counted.slots,
+        "live_slots": counted.live_slots,
+        "first_slot": counted.first_slot,
+        "end_slot": counted.end_slot,
+        "successes": len(announcements),
+        "sifted": 0,
+        "partial": bool(manifest["trouble"] or manifest["stopped_by_hand"]),
+    }
+    sifted = {"alice": np.zeros(0, np.uint8), "bob": np.zeros(0, np.uint8)}
+    if config.receiver.success_rule == "one-per-node":
+        offset = _phase_offset(config, announcements, chosen)
+        matched = sift(
+            announcements.outcomes,
+            chosen.phase_a,
+            chosen.phase_b,
+            phase_offset=offset,
+            invert=config.sifting.invert,
+        )
+        sifted = _key_bits(config, manifest, announcements, chosen, matched)
+        pairs = estimate_pairs(announcements, chosen, matched, counted.live_slots, config.drawn_probabilities())
+        result |= _phase_matching(config, pairs, sifted, offset)
+        result["fringe"] = _fringe(config, announcements, chosen, offset)
+    plain: dict[str, Any] = _without_nan(result)
+    return plain, sifted
+
+
+class _Counted:
+    """The slots of a run that the receiver's counters cover."""
+
+    def __init__(self, first_slot: int, end_slot: int, slots: int, live_slots: int) -> None:
+        self.first_slot = first_slot
+        self.end_slot = end_slot
+        self.slots = slots
+        self.live_slots = live_slots
+
+
+def _counted_slots(config: RunConfig, manifest: Mapping[str, Any]) -> _Counted:
+    layout = FrameLayout.of(config.frame)
+    alignment = manifest["alignment"]
+    first, start = alignment["first_slot"], alignment["stations"]["receiver"]["start_slot"]
+    counters = manifest["counters"]
+    counted = counters.get("slots", 0)
+    # Before the first slot the receiver counts slots in which no light can arrive yet: all live but for dark counts.
+    lead_in = layout.counted(first - start, COUNTED_KINDS)
+    if counted <= lead_in:
+        return _Counted(first, first, 0, 0)
+    end = start + layout.slots_until(counted, COUNTED_KINDS)
+    return _Counted(first, end, counted - lead_in, counters["live_slots"] - lead_in)
+
+
+def _phase_offset(config: RunConfig, announcements: Announcements, chosen: Choices) -> int:
+    if isinstance(config.sifting.phase_offset, int):
+        return config.sifting.phase_offset
+    # Only pairs that hold no key may say where the fringe stands.
+    key = config.setting_index(config.sifting.key)
+    vacuum = config.setting_index(config.sifting.vacuum)
+    usable = ~((chosen.setting_a == key) & (chosen.setting_b == key))
+    usable &= (chosen.setting_a != vacuum) & (chosen.setting_b != vacuum)
+    outcomes = announcements.outcomes[usable]
+    offset, _ = estimate_phase_offset(outcomes, chosen.phase_a[usable], chosen.phase_b[usable])
+    return (offset + PHASES // 2) % PHASES if config.sifting.invert else offset
+
+
+def _key_bits(
+    config: RunConfig, manifest: Mapping[str, Any], announcements: Announcements, chosen: Choices, matched: Matched
+) -> dict[str, Bits]:
+    key = config.setting_index(config.sifting.key)
+    keep = (chosen.setting_a[matched.index] == key) & (chosen.setting_b[matched.index] == key)
+    if config.audit:
+        slots = announcements.slots[matched.index]
+        first = np.uint64(manifest["alignment"]["audit_slot"])
+        keep &= (slots < first) | (slots >= first + np.uint64(AUDIT_SLOTS))
+    return {"alice": matched.bits_a[keep], "bob": matched.bits_b[keep]}
+
+
+def _phase_matching(
+    config: RunConfig, pairs: list[PairEstimate], sifted: Mapping[str, Bits], offset: int
+) -> dict[str, Any]:
+    """Key pair, all pairs against the model, parity and rate."""
+    model = RunModel(config)
+    key = config.setting_index(config.sifting.key)
+    key_pair = next((p for p in pairs if p.setting_a == p.setting_b == key), None)
+    rows = [_row(config, model, pair) for pair in pairs]
+    count = len(sifted["alice"])
+    errors = int(np.count_nonzero(sifted["alice"] != sifted["bob"]))
+    qber = Ratio.of(errors, count)
+    expected = model.pair(key, key)
+    gain = key_pair.gain if key_pair else Ratio(math.nan, math.nan)
+    even = model.even_fraction(key, key)
+    parity = estimate_parity(config, pairs)
+    f = config.sifting.error_correction_efficiency
+    sigmas = [abs(row[name]) for row in rows for name in ("gain_sigma", "qber_sigma") if row[name] is not None]
+    drawn = config.drawn_probabilities()[key] ** 2
+    rate = _rate(gain, qber, even, f)
+    return {
+        "phase_offset": offset,
+        "sifted": count,
+        "errors": errors,
+        "qber": qber.value,
+        "qber_std": qber.std,
+        "qber_model": expected.qber,
+        "qber_sigma": _sigma(errors, count, expected.qber),
+        "gain": gain.value,
+        "gain_std": gain.std,
+        "gain_model": expected.gain,
+        "gain_sigma": _sigma(key_pair.successes, key_pair.slots, expected.gain, drawn) if key_pair else None,
+        "even_fraction_model": even,
+        "even_fraction_decoy": parity.even_fraction if parity else None,
+        "even_fraction_decoy_std": parity.even_fraction_std if parity else None,
+        "rate_bit_per_slot": max(0.0, rate.value),
+        "rate_bit_per_slot_std": rate.std,
+        "rate_bit_per_slot_unclipped": rate.value,
+        "rate_bit_per_slot_as_drawn": max(0.0, rate.value * drawn),
+        "rate_note": "asymptotic P1 rate of a key-key slot: measured gain and QBER, parity fraction of the model",
+        "pairs": rows,
+        "largest_deviation_sigma": max(sigmas, default=None),
+    }
+
+
+def _rate(gain: Ratio, qber: Ratio, even: float, f: float) -> Ratio:
+    """P1 of physics.md section 4.2, R = (2/D) Q [1 - h(q_even) - f h(E)], may be negative; error from Q and E."""
+    if math.isnan(gain.value) or math.isnan(qber.value):
+        return Ratio(math.nan, math.nan)
+    scale = 2 / PHASES
+    # Beyond one half the parity tells nothing more.
+    privacy = binary_entropy(even) if even < 0.5 else 1.0
+    content = 1 - privacy - f * binary_entropy(qber.value)
+    clipped = min(max(qber.value, 1e-12), 1 - 1e-12)
+    slope = f * math.log2((1 - clipped) / clipped)
+    return Ratio(scale * gain.value * content, scale * math.hypot(gain.std * content, gain.value * slope * qber.std))
+
+
+def _row(config: RunConfig, model: RunModel, pair: PairEstimate) -> dict[str, Any]:
+    expected = model.pair(pair.setting_a, pair.setting_b)
+    probabilities = config.drawn_probabilities()
+    drawn = probabilities[pair.setting_a] * probabilities[pair.setting_b]
+    return {
+        "alice": config.settings[pair.setting_a].name,
+        "bob": config.settings[pair.setting_b].name,
+        "slots": pair.slots,
+        "successes": pair.successes,
+        "gain": pair.gain.value,
+        "gain_std": pair.gain.std,
+        "gain_model": expected.gain,
+        "gain_sigma": _sigma(pair.successes, pair.slots, expected.gain, drawn),
+        "matched": pair.matched,
+        "errors": pair.errors,
+        "qber": pair.qber.value,
+        "qber_std": pair.qber.std,
+        "qber_model": expected.qber,
+        "qber_sigma": _sigma(pair.errors, pair.matched, expected.qber),
+    }
+
+
+def _sigma(part: int, whole: float, expected: float, drawn: float = 1.0) -> float | None:
+    """Deviation from a model value in its own standard errors; None where fewer than 5 counts are expected.
+
+    `drawn` is the probability with which the pair was drawn, see `estimate_pairs`.
+    """
+    mean = whole * expected
+    variance = mean * (1 - expected) + mean**2 / whole * (1 - drawn) if whole else 0.0
+    if mean < 5 or variance <= 0:
+        return None
+    return (part - mean) / math.sqrt(variance)
+
+
+def _fringe(config: RunConfig, announcements: Announcements, chosen: Choices, offset: int) -> dict[str, list[int]]:
+    """Same-sign and opposite-sign successes of key-key slots by (corrected) phase difference, in 1/16 turn."""
+    key = config.setting_index(config.sifting.key)
+    both = (chosen.setting_a == key) & (chosen.setting_b == key)
+    difference = (chosen.phase_a[both].astype(np.int64) + offset - chosen.phase_b[both]) % PHASES
+    outcomes = announcements.outcomes[both]
+    return {
+        name: np.bincount(difference[np.isin(outcomes, codes)], minlength=PHASES).tolist()
+        for name, codes in (("same_sign", SAME_SIGN), ("opposite_sign", OPPOSITE_SIGN))
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON knows no NaN: what could not be measured is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

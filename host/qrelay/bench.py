@@ -1,0 +1,125 @@
+"""The stations of a run, opened: real boards at their URLs, or the digital twin's."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from .board import Board
+from .config import STATIONS, RunConfig
+from .errors import QrelayError, RunError
+from .protocol.identity import Capability, Identity, Phy
+
+__all__ = ["Bench", "describe_identity", "start_twin"]
+
+_RTL_PHYS = (Phy.ECP5_X2, Phy.TDC, Phy.TWIN_X2)
+
+
+def start_twin(config: RunConfig, progress: Callable[[str], None]) -> Any:
+    """Start the digital twin of a run file. Raises RunError saying what is missing."""
+    try:
+        from qrelay_sim.twin import Twin
+    except ImportError as error:
+        raise RunError(f"the digital twin is not installed ({error}); run: pip install 'qrelay[gateware]'") from error
+    try:
+        return Twin(config.twin_settings(), progress=progress)
+    except QrelayError:
+        raise
+    except (RuntimeError, ValueError, OSError) as error:
+        raise RunError(f"the digital twin does not start: {error}") from error
+
+
+class Bench:
+    """Opens every station of a run and closes them, and the twin, at the end."""
+
+    def __init__(self, config: RunConfig, progress: Callable[[str], None] = lambda _: None) -> None:
+        self.boards: dict[str, Board] = {}
+        self.twin: Any = None
+        self._stack = ExitStack()
+        try:
+            urls: Mapping[str, str] = config.stations.urls()
+            if config.simulated:
+                self.twin = start_twin(config, progress)
+                self._stack.callback(self.twin.close)
+                urls = self.twin.urls
+            for name in STATIONS:
+                # A simulated board shares its processor with three others and the light between them.
+                self.boards[name] = self._stack.enter_context(Board.open(urls[name], timeout_s=2.0))
+            self._check()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _check(self) -> None:
+        rates = {
+            name: (board.identity.slot_rate_numerator_hz, board.identity.slot_rate_denominator)
+            for name, board in self.boards.items()
+        }
+        if len(set(rates.values())) > 1:
+            listed = ", ".join(f"{name} {n}/{d} Hz" for name, (n, d) in rates.items())
+            raise RunError(f"the stations have different slot rates ({listed}); flash builds with one clock plan")
+        for name, needed in (
+            ("alice", Capability.SENDER),
+            ("bob", Capability.SENDER),
+            ("source", Capability.SENDER),
+            ("receiver", Capability.RECEIVER),
+        ):
+            identity = self.boards[name].identity
+            if needed not in identity.capabilities:
+                raise RunError(f"station {name} ({identity.board}) cannot be a {(needed.name or '').lower()}")
+
+    def warnings(self) -> list[str]:
+        """What a user must know about the clocks before trusting a joint run."""
+        found = []
+        for name, board in self.boards.items():
+            identity = board.identity
+            if not identity.capabilities & Capability.EXTERNAL_REFERENCE:
+                found.append(
+                    f"{name}: internal clock, {identity.clock_error_ppb / 1000:+g} ppm: not for joint operation"
+                )
+        return found
+
+    def close(self) -> None:
+        """Close all links, and the twin."""
+        self._stack.close()
+
+    def __enter__(self) -> "Bench":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def describe_identity(identity: Identity) -> dict[str, Any]:
+    """Identity block as plain values; ``rtl`` says whether the project's gateware answers, on a board or simulated."""
+    return {
+        "board": identity.board,
+        "rtl": identity.phy in _RTL_PHYS,
+        "simulated": bool(identity.capabilities & Capability.SIMULATED),
+        "gateware_version": ".".join(map(str, identity.version)),
+        "protocol_hash": f"{identity.protocol_hash:016x}",
+        "slot_rate_hz": identity.slot_rate_numerator_hz / identity.slot_rate_denominator,
+        "clock_error_ppb": identity.clock_error_ppb,
+        "external_reference": bool(identity.capabilities & Capability.EXTERNAL_REFERENCE),
+        "detectors": identity.detectors,
+        "lines": identity.lines,
+        "phy": identity.phy.name.lower(),
+        "entropy": identity.entropy.name.lower(),
+        "latency_words": {
+            "start": identity.start_latency,
+            "line": identity.line_latency,
+            "pin": identity.pin_latency,
+            "receiver": identity.receiver_latency,
+            "event": identity.event_latency,
+        },
+        "fifo_records": {
+            "success": identity.fifo_success,
+            "click": identity.fifo_click,
+            "frame": identity.fifo_frame,
+            "gap": identity.fifo_gap,
+            "status": identity.fifo_status,
+        },
+        "link_baud": identity.link_baud,
+    }

@@ -1,0 +1,129 @@
+"""Takes records from all stations while a run goes on, and keeps account of every one that is missing."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .board import Board
+from .config import STATIONS, RunConfig
+from .errors import LinkError
+from .live_tally import LiveTally
+from .protocol.records import RecordKind
+from .protocol.registers import DETECTORS
+from .protocol.units import FINES_PER_SLOT
+from .record_arrays import RecordArray, pack_records
+from .run_folder import RunFolder
+from .sifting import Announcements
+from .status import Alarm
+
+__all__ = ["Collector"]
+
+_DRAIN_LIMIT_S = 10.0
+
+
+class Collector:
+    """Spools records to the run folder and hands announcements to the live tally.
+
+    `accounting` holds, per station and kind, how many records the station put in packets, how many arrived, how many
+    were lost on the wire and how many the station dropped; the four agree or `unaccounted` says by how many they do not.
+    """
+
+    def __init__(
+        self, boards: Mapping[str, Board], folder: RunFolder, config: RunConfig, first_slot: int, tally: LiveTally
+    ) -> None:
+        self._boards = boards
+        self._folder = folder
+        self._tally = tally
+        self._first_slot = first_slot
+        self._sampling = config.events.clicks == "sample"
+        self._sample = config.events.click_sample
+        self._clicks = 0
+        self._announcements: list[Announcements] = []
+        self._received = {name: [0] * len(RecordKind) for name in boards}
+        self.click_fines = np.zeros((DETECTORS, FINES_PER_SLOT), np.int64)
+        """Recorded clicks [detector, fine]."""
+        self.accounting: dict[str, dict[str, Any]] = {}
+        self.alarms: dict[str, list[str]] = {}
+
+    def drain(self) -> None:
+        """Take what has arrived. Raises LinkClosed if a station is lost, RunFolderError if the disk is full."""
+        for station, board in self._boards.items():
+            for kind in RecordKind:
+                records = board.take(kind)
+                if len(records):
+                    self._keep(station, kind, records)
+            if board.link.failure is not None:
+                raise LinkError(f"station {station} is lost: {board.link.failure}; what was taken before is kept")
+        if self._sampling and self._clicks >= self._sample:
+            self._boards["receiver"].write("events.enable_click", 0)
+            self._sampling = False
+
+    def drain_to_the_end(self) -> None:
+        """Take the rest after the stations have stopped, and close the account."""
+        deadline = time.monotonic() + _DRAIN_LIMIT_S
+        while True:
+            self.drain()
+            self._close_account()
+            if time.monotonic() > deadline or not any(
+                entry["unaccounted"] or entry["waiting"]
+                for kinds in self.accounting.values()
+                for entry in kinds.values()
+            ):
+                return
+            time.sleep(0.02)
+
+    def announcements(self) -> Announcements:
+        """All successes as an untrusted node publishes them: slot and outcome, in order of slots."""
+        parts = self._announcements
+        if not parts:
+            return Announcements(np.zeros(0, np.uint64), np.zeros(0, np.uint8))
+        return Announcements(
+            np.concatenate([part.slots for part in parts]), np.concatenate([part.outcomes for part in parts])
+        ).ordered()
+
+    def _keep(self, station: str, kind: RecordKind, records: RecordArray) -> None:
+        self._folder.spool.append(STATIONS.index(station), kind, pack_records(records, kind))
+        self._received[station][kind] += len(records)
+        if kind == RecordKind.SUCCESS:
+            part = Announcements(records["slot"].copy(), records["outcome"].copy())
+            self._announcements.append(part)
+            self._tally.add(part.between(self._first_slot, 1 << 48))
+        elif kind == RecordKind.CLICK:
+            self._clicks += len(records)
+            np.add.at(self.click_fines, (records["detector"], records["fine"]), 1)
+        elif kind == RecordKind.GAP:
+            for gap in records:
+                name = RecordKind(int(gap["kind"])).name.lower() if int(gap["kind"]) in set(RecordKind) else "unknown"
+                slot = int(gap["first_slot_hi"]) << 16
+                self._folder.log("gap", station=station, kind=name, dropped=int(gap["dropped"]), near_slot=slot)
+        elif kind == RecordKind.STATUS:
+            for status in records:
+                self._folder.log(
+                    "status",
+                    station=station,
+                    slot=int(status["slot"]),
+                    alarms=Alarm(int(status["alarms"])).names(),
+                    state=int(status["state"]),
+                )
+
+    def _close_account(self) -> None:
+        for station, board in self._boards.items():
+            events = board.read_group("events")
+            statistics = board.statistics
+            self.alarms[station] = board.alarms().names()
+            kinds = {}
+            for kind in RecordKind:
+                name = kind.name.lower()
+                sent, received = events[f"sent_{name}"], self._received[station][kind]
+                lost = statistics.lost_records[kind] + statistics.discarded_records[kind]
+                kinds[name] = {
+                    "sent": sent,
+                    "received": received,
+                    "lost_on_link": lost,
+                    "dropped_by_station": events[f"dropped_{name}"],
+                    "waiting": events[f"fill_{name}"],
+                    "unaccounted": (sent - received - lost) % (1 << 32),
+                }
+            self.accounting[station] = kinds

@@ -1,0 +1,92 @@
+"""Plots of a run: interference fringe, gains by pair of settings, clicks inside the slot."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .config import RunConfig
+from .model import RunModel
+from .protocol.choice import PHASES
+from .protocol.units import FINES_PER_SLOT, fines_to_ps
+
+__all__ = ["plot_run"]
+
+_SAME, _OPPOSITE = "tab:blue", "tab:red"
+
+
+def plot_run(
+    folder: Path | str, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]
+) -> list[str]:
+    """Write PNG files into the run folder; return their paths."""
+    from matplotlib.figure import Figure
+
+    written = []
+    plots = {"clicks": _clicks}
+    if "pairs" in result:
+        plots |= {"fringe": _fringe, "gains": _gains}
+    for name, draw in plots.items():
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes, config, manifest, result)
+        if result["partial"]:
+            axes.set_title(axes.get_title() + " (partial)")
+        path = Path(folder) / f"{name}.png"
+        figure.savefig(path, dpi=120)
+        written.append(str(path))
+    return written
+
+
+def _fringe(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    del manifest
+    model = RunModel(config)
+    key = config.setting_index(config.sifting.key)
+    slots = next(r["slots"] for r in result["pairs"] if r["alice"] == r["bob"] == config.sifting.key) / PHASES
+    fine = np.linspace(0, PHASES, 200)
+    curves = model.fringe(key, key, 2 * np.pi * fine / PHASES)
+    for name, colour, curve in zip(("same_sign", "opposite_sign"), (_SAME, _OPPOSITE), curves, strict=True):
+        counts = np.asarray(result["fringe"][name])
+        label = name.replace("_", " ")
+        axes.errorbar(np.arange(PHASES), counts, np.sqrt(counts), fmt="o", color=colour, ms=4, capsize=2, label=label)
+        axes.plot(fine, curve * slots, color=colour, alpha=0.6, label=f"{label}, model")
+    axes.set_xlabel("phase difference, Alice minus Bob (1/16 turn)")
+    axes.set_ylabel(f"successes, {config.sifting.key}-{config.sifting.key}")
+    axes.set_title("Interference of Alice and Bob across the relay")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8)
+
+
+def _gains(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    del config, manifest
+    rows = result["pairs"]
+    place = np.arange(len(rows))
+    axes.errorbar(
+        place,
+        [row["gain"] if row["gain"] is not None else np.nan for row in rows],
+        [row["gain_std"] if row["gain_std"] is not None else np.nan for row in rows],
+        fmt="o",
+        ms=4,
+        capsize=2,
+        label="measured",
+    )
+    axes.plot(place, [row["gain_model"] for row in rows], "_", color="black", ms=18, label="model")
+    axes.set_xticks(place, [f"{row['alice']}-{row['bob']}" for row in rows])
+    axes.set_yscale("log")
+    axes.set_ylabel("successes per live slot")
+    axes.set_title("Gain by settings of Alice and Bob")
+    axes.legend(fontsize=8)
+
+
+def _clicks(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    del result
+    histogram = np.asarray(manifest["click_fines"])
+    for detector, spec in enumerate(config.receiver.detectors):
+        fines = np.flatnonzero(histogram[detector])
+        axes.plot(fines, histogram[detector][fines], "o-", ms=4, label=spec.name)
+    axes.set_xlim(0, FINES_PER_SLOT)
+    axes.set_xlabel(f"position in the slot (1/256 slot = {fines_to_ps(1):.2f} ps)")
+    axes.set_ylabel("clicks in the sample")
+    axes.set_title("Clicks inside the slot")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8)

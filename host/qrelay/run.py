@@ -1,0 +1,262 @@
+"""Carry out a run: configure, key, arm, start together, collect, stop, keep everything."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from .alignment import Alignment, align
+from .analysis import analyse
+from .audit import AuditReport, check_audit
+from .bench import Bench, describe_identity
+from .choice_keys import SENDERS, ChoiceKey, make_choice_keys
+from .collector import Collector
+from .config import STATIONS, RunConfig
+from .configure import audit_slot, configure, detector_trims, sender_steps
+from .emission import SenderPlan
+from .errors import LinkError, QrelayError, RunError, RunFolderError
+from .frame import FrameLayout
+from .live_tally import LiveTally, Progress
+from .modulation import sender_lines
+from .protocol import PROTOCOL_HASH
+from .protocol.registers import LINES
+from .protocol.units import SLOTS_PER_BLOCK
+from .run_folder import RunFolder
+from .status import Alarm, State
+
+__all__ = ["Run", "RunOutcome", "execute"]
+
+_START_LIMIT_S = 20.0
+_STANDSTILL_S = 20.0
+_POLL_S = 0.05
+_REFUSALS = Alarm.START_REFUSED | Alarm.ARM_REFUSED | Alarm.CHOICES_BEFORE_KEYSTREAM
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What came of a run."""
+
+    result: dict[str, Any]
+    manifest: dict[str, Any]
+    folder: str
+    trouble: str | None
+    """Why the run ended before its time, in words; None if it did not or was stopped by hand."""
+
+
+class Run:
+    """One run on an open bench; its methods in order are its life."""
+
+    def __init__(self, config: RunConfig, bench: Bench, folder: RunFolder) -> None:
+        self.config = config
+        self.boards = bench.boards
+        self.folder = folder
+        self.layout = FrameLayout.of(config.frame)
+        self.alignment: Alignment = align(
+            {name: board.identity for name, board in self.boards.items()},
+            config.path_delays(),
+            slots=config.slots,
+            frame_slots=SLOTS_PER_BLOCK if self.layout.uniform else self.layout.slots,
+            start_delay_words={str(k): v for k, v in config.stations.start_delay_words.items()},
+            trims=detector_trims(config),
+        )
+        self.keys: dict[str, ChoiceKey] = make_choice_keys(config)
+        self.choices = {name: key.choices() for name, key in self.keys.items()}
+        self.tally = LiveTally(config, self.choices["alice"], self.choices["bob"])
+        self.collector = Collector(self.boards, folder, config, self.alignment.first_slot, self.tally)
+        self.start_places: dict[str, int] = {}
+        self.counters: dict[str, int] = {}
+        self.trouble: str | None = None
+        self.stopped = False
+        self.slots_done = 0
+        self.seconds = 0.0
+
+    def configure(self) -> None:
+        """Load registers, tables and keys of all stations; keep the keys in their own files."""
+        for name, key in self.keys.items():
+            self.folder.write_secret(f"{name}.choice-key", key.to_json())
+        for name, board in self.boards.items():
+            configure(board, name, self.config, self.alignment, self.keys.get(name))
+        for name in self.keys:
+            self._wait_for(name, State.KEYSTREAM_READY | State.NONCE_FRESH, "its keystream is not ready")
+
+    def start(self) -> None:
+        """Arm all stations and start them together. Raises RunError naming the station that did not follow."""
+        for name, board in self.boards.items():
+            board.arm()
+            self._wait_for(name, State.ARMED, "it does not arm")
+        self.boards[self.config.stations.master].start()
+        for name, board in self.boards.items():
+            self._wait_for(name, State.RUNNING | State.FINISHED, "it did not see the start pulse", any_of=True)
+            self.start_places[name] = board.read("timebase.start_place")
+            self._check_alarms(name)
+        self.folder.log("started", start_places=self.start_places)
+
+    def collect(self, on_progress: Callable[[Progress], None], stop: threading.Event) -> None:
+        """Take records until the run is over or `stop` is set. Ends early, with `trouble`, if a station is lost."""
+        began = moved = time.monotonic()
+        try:
+            while not stop.is_set():
+                self.collector.drain()
+                slot = self.boards["receiver"].read("timebase.slot_now")
+                now = time.monotonic()
+                done = max(0, slot - self.alignment.first_slot)
+                if done > self.slots_done or slot < self.alignment.first_slot:
+                    self.slots_done = done
+                    moved = now
+                self.seconds = now - began
+                self.counters = self.boards["receiver"].counters()
+                clicks = sum(self.counters[f"clicks_{i}"] for i in range(4))
+                on_progress(self.tally.progress(min(done, self.config.slots or done), clicks))
+                if State.FINISHED in self.boards["receiver"].state():
+                    break
+                if now - moved > _STANDSTILL_S:
+                    raise RunError(f"the receiver's slot counter stands at {slot} for {_STANDSTILL_S:g} s")
+                stop.wait(_POLL_S)
+            else:
+                self.stopped = True
+        except KeyboardInterrupt:
+            self.stopped = True
+        except (LinkError, RunError, RunFolderError) as error:
+            self.trouble = str(error)
+            self.folder.log("trouble", message=self.trouble)
+
+    def finish(self) -> dict[str, AuditReport | None]:
+        """Stop all stations, take what is left, read final counters and audits. Never raises for a lost station."""
+        self._attempt(lambda: self.boards["receiver"].disarm())
+        self._attempt(self._read_counters)
+        self._attempt(self.collector.drain_to_the_end)
+        audits = {name: self._audit(name) for name in self.keys} if self.config.audit else {}
+        for name in STATIONS:
+            self._attempt(self.boards[name].disarm)
+        return audits
+
+    def manifest(self, bench: Bench, audits: dict[str, AuditReport | None]) -> dict[str, Any]:
+        """Everything beside records and keys that the result depends on, and what a reader wants to know."""
+        alignment = self.alignment
+        return {
+            "versions": {"qrelay": metadata.version("qrelay"), "numpy": np.__version__},
+            "protocol_hash": f"{PROTOCOL_HASH:016x}",
+            "stations": {
+                name: {
+                    "url": board.url,
+                    **describe_identity(board.identity),
+                    "start_place": self.start_places.get(name),
+                }
+                for name, board in self.boards.items()
+            },
+            "clock_warnings": bench.warnings(),
+            "alignment": {
+                "first_slot": alignment.first_slot,
+                "end_slot": alignment.end_slot,
+                "audit_slot": audit_slot(alignment),
+                "detector_delay_slots": list(alignment.detector_delay_slots),
+                "stations": {name: asdict(timing) for name, timing in alignment.stations.items()},
+            },
+            "keys": {
+                name: {"file": f"{name}.choice-key", "nonce": key.nonce, "stream": key.stream}
+                for name, key in self.keys.items()
+            },
+            "counters": self.counters,
+            "accounting": self.collector.accounting,
+            "alarms": self.collector.alarms,
+            "click_fines": self.collector.click_fines.tolist(),
+            "audit": {
+                name: None if report is None else {**asdict(report), "passed": report.passed}
+                for name, report in audits.items()
+            },
+            "seconds": self.seconds,
+            "stopped_by_hand": self.stopped,
+            "trouble": self.trouble,
+        }
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    def _wait_for(self, name: str, wanted: State, what: str, *, any_of: bool = False) -> None:
+        deadline = time.monotonic() + _START_LIMIT_S
+        while True:
+            state = self.boards[name].state()
+            if state & wanted if any_of else state & wanted == wanted:
+                return
+            self._check_alarms(name)
+            if time.monotonic() > deadline:
+                shown = ", ".join(state.names()) or "none"
+                raise RunError(f"station {name}: {what} after {_START_LIMIT_S:g} s; its state bits: {shown}")
+            time.sleep(0.005)
+
+    def _check_alarms(self, name: str) -> None:
+        refused = self.boards[name].alarms() & _REFUSALS
+        if refused:
+            place = self.boards[name].read("timebase.start_place")
+            raise RunError(
+                f"station {name}: {', '.join(Alarm(refused).names())} (start pulse seen in bin {place} of its word; "
+                "bins 0 and 7 are too close to the edge: change the start cable by a few ns)"
+            )
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except QrelayError as error:
+            if self.trouble is None:
+                self.trouble = str(error)
+            self.folder.log("trouble", message=str(error))
+
+    def _read_counters(self) -> None:
+        self.counters = self.boards["receiver"].counters()
+
+    def _audit(self, name: str) -> AuditReport | None:
+        try:
+            if State.AUDIT_COMPLETE not in self.boards[name].state():
+                return None
+            words = self.boards[name].read_table("audit")
+        except LinkError:
+            return None
+        return check_audit(words, audit_slot(self.alignment), self._plan(name))
+
+    def _plan(self, name: str) -> SenderPlan:
+        timing = self.alignment.stations[name]
+        return SenderPlan(
+            self.choices[name],
+            self.layout,
+            timing.start_slot,
+            sender_steps(self.config),
+            self.config.frame.step_slots,
+            sender_lines([setting.level_code for setting in self.config.settings]),
+            (timing.line_delay_slots,) * LINES,
+        )
+
+
+def execute(
+    config: RunConfig,
+    config_text: str,
+    *,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> RunOutcome:
+    """Carry out a run from its settings to its result. Whatever was taken is in the run folder, also after trouble."""
+    stop = stop or threading.Event()
+    with Bench(config, on_message) as bench:
+        folder = RunFolder.create(config.output, config.name, config_text)
+        try:
+            on_message(f"run folder {folder.path}")
+            for warning in bench.warnings():
+                on_message(f"warning: {warning}")
+            run = Run(config, bench, folder)
+            run.configure()
+            run.start()
+            run.collect(on_progress, stop)
+            manifest = run.manifest(bench, run.finish())
+            folder.write_json("manifest.json", manifest)
+            folder.write_tables()
+            result, sifted = analyse(config, manifest, run.collector.announcements(), run.choices)
+            for name in SENDERS:
+                folder.write_secret(f"{name}.sifted-key", np.packbits(sifted[name]).tobytes())
+            folder.write_json("result.json", result)
+            folder.log("done", sifted=result["sifted"], trouble=run.trouble)
+        finally:
+            folder.close()
+    return RunOutcome(result, manifest, str(folder.path), run.trouble)
