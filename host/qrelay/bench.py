@@ -15,14 +15,14 @@ __all__ = ["Bench", "describe_identity", "start_twin"]
 _RTL_PHYS = (Phy.ECP5_X2, Phy.TDC, Phy.TWIN_X2)
 
 
-def start_twin(config: RunConfig, progress: Callable[[str], None]) -> Any:
+def start_twin(config: RunConfig, progress: Callable[[str], None], *, link: str = "tcp") -> Any:
     """Start the digital twin of a run file. Raises RunError saying what is missing."""
     try:
         from qrelay_sim.twin import Twin
     except ImportError as error:
         raise RunError(f"the digital twin is not installed ({error}); run: pip install 'qrelay[gateware]'") from error
     try:
-        return Twin(config.twin_settings(), progress=progress)
+        return Twin(config.twin_settings(), link="pty" if link == "pty" else "tcp", progress=progress)
     except QrelayError:
         raise
     except (RuntimeError, ValueError, OSError) as error:

@@ -27,7 +27,7 @@ class Collector:
     """Spools records to the run folder and hands announcements to the live tally.
 
     `accounting` holds, per station and kind, how many records the station put in packets, how many arrived, how many
-    were lost on the wire and how many the station dropped; the four agree or `unaccounted` says by how many they do not.
+    were lost on the wire and how many the station dropped; `unaccounted` is what is missing in this sum.
     """
 
     def __init__(

@@ -1,0 +1,143 @@
+"""The `qrelay` command. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import ConfigError, QrelayError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="qrelay",
+    help="Run a quantum relay: on boards, or on simulated boards that run the same gateware.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")]
+
+
+@app.command(epilog="Example: qrelay demo --slots 20000000 --length-km 100 --seed 3")
+def demo(
+    slots: Annotated[int | None, typer.Option(min=8, help="slots to run, 100 million by default")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="stop after this time on the wall clock")] = None,
+    length_km: Annotated[float | None, typer.Option(min=0, help="fibre from Alice to Bob, 50 by default")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="seed of keys and optics")] = None,
+    dead_slots: Annotated[int | None, typer.Option(min=0, max=65535, help="dead time of the detector inputs")] = None,
+    output: Annotated[Path | None, typer.Option(help="folder in which the run folder is made")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Run the whole relay on simulated boards and compare it with theory."""
+    from .commands import run_text
+    from .demo_config import demo_text
+
+    text = demo_text(
+        slots=0 if slots is None and seconds is not None else slots,
+        length_km=length_km,
+        seed=seed,
+        dead_slots=dead_slots,
+        output=None if output is None else str(output),
+    )
+    return run_text(text, "demo", seconds=seconds, as_json=as_json)
+
+
+@app.command(epilog="Example: qrelay run --template > my-run.toml; qrelay run my-run.toml --json")
+def run(
+    config: Annotated[Path | None, typer.Argument(help="run file")] = None,
+    template: Annotated[bool, typer.Option("--template", help="print a run file to start from")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Carry out a run from its TOML file."""
+    if template:
+        from .demo_config import demo_text
+
+        typer.echo(demo_text(), nl=False)
+        return 0
+    if config is None:
+        raise ConfigError("run needs a run file; `qrelay run --template` prints one to start from")
+    from .commands import run_file
+
+    return run_file(config, as_json=as_json)
+
+
+@app.command(epilog="Example: qrelay devices --probe")
+def devices(
+    urls: Annotated[list[str] | None, typer.Argument(help="more URLs to try, such as socket://127.0.0.1:5000")] = None,
+    probe: Annotated[bool, typer.Option("--probe", help="open every serial port and ask who is there")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """List serial ports, and which of them are stations."""
+    from . import commands
+
+    return commands.devices(urls or [], probe=probe, as_json=as_json)
+
+
+@app.command(epilog="Example: qrelay info /dev/ttyUSB0")
+def info(
+    url: Annotated[str | None, typer.Argument(help="serial port, socket://host:port or pseudo-terminal")] = None,
+    registers: Annotated[bool, typer.Option("--registers", help="print the register map instead")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Show who answers at a URL, and its state."""
+    from . import commands
+
+    if registers:
+        return commands.registers(as_json=as_json)
+    if url is None:
+        raise ConfigError("info needs a URL, or --registers; `qrelay devices` lists ports")
+    return commands.info(url, as_json=as_json)
+
+
+@app.command(epilog="Example: qrelay build ulx3s-85f --seeds 5")
+def build(
+    board: Annotated[str, typer.Argument(help="ulx3s-85f")],
+    seeds: Annotated[int, typer.Option(min=1, help="place and route with this many seeds")] = 1,
+    free_running: Annotated[bool, typer.Option("--free-running", help="clock from the board's oscillator")] = False,
+    out: Annotated[Path | None, typer.Option(help="folder, build/BOARD by default")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Build a board's bitstream, timing report and manifest."""
+    from .commands import build_board
+
+    return build_board(board, out=out, seeds=seeds, free_running=free_running, as_json=as_json)
+
+
+@app.command(epilog="Example: qrelay flash ulx3s-85f --persistent")
+def flash(
+    board: Annotated[str, typer.Argument(help="ulx3s-85f")],
+    bitstream: Annotated[Path | None, typer.Option(help="file, that of `qrelay build` by default")] = None,
+    persistent: Annotated[bool, typer.Option("--persistent", help="keep it through power cycles")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Load a bitstream into a board."""
+    from .commands import flash_board
+
+    return flash_board(board, bitstream, persistent=persistent, as_json=as_json)
+
+
+@app.command(epilog="Example: qrelay twin my-run.toml --pty")
+def twin(
+    config: Annotated[
+        Path | None, typer.Argument(help="run file whose [twin] table to use; the demo's if left out")
+    ] = None,
+    pty: Annotated[bool, typer.Option("--pty", help="pseudo-terminals instead of TCP ports")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Serve simulated boards and print their URLs, until Ctrl-C."""
+    from .commands import serve_twin
+
+    return serve_twin(config, pty=pty, as_json=as_json)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    try:
+        app()
+    except QrelayError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)

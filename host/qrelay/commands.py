@@ -1,0 +1,266 @@
+"""What the commands do, apart from their options; loaded only when a command runs."""
+
+import json
+import math
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from .config import RunConfig, load_config, parse_config
+from .demo_config import demo_text
+from .errors import QrelayError, RunError
+from .live_view import LiveView, print_summary
+
+__all__ = ["build_board", "devices", "flash_board", "info", "registers", "run_file", "run_text", "serve_twin"]
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Turn the first Ctrl-C or SIGTERM into a clean stop; a second Ctrl-C interrupts at once."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def run_text(text: str, source: str, *, seconds: float | None = None, as_json: bool = False) -> int:
+    """Carry out the run of a TOML text and show it; return the exit code."""
+    from .run import execute
+
+    config = parse_config(text, source)
+    stop = threading.Event()
+    timer = threading.Timer(seconds or math.inf, stop.set) if seconds is not None else None
+    with LiveView(_expected_qber(config), quiet=as_json) as view, stop_on_signals(stop):
+
+        def on_message(message: str) -> None:
+            if timer is not None and message.startswith("run folder") and not timer.is_alive():
+                timer.daemon = True
+                timer.start()
+            view.message(message)
+
+        outcome = execute(config, text, on_progress=view.update, on_message=on_message, stop=stop)
+    shown = {
+        **outcome.result,
+        "slots_per_second": outcome.result["slots"] / max(outcome.manifest["seconds"], 1e-9),
+        "stations": outcome.manifest["stations"],
+        "audit": outcome.manifest["audit"],
+        "alarms": outcome.manifest["alarms"],
+        "accounting": outcome.manifest["accounting"],
+        "trouble": outcome.trouble,
+        "plots": _plots(outcome.folder, config, outcome.manifest, outcome.result),
+        "run_folder": outcome.folder,
+    }
+    if as_json:
+        print_json(shown)
+    else:
+        print_summary(shown)
+    failed = [name for name, report in shown["audit"].items() if report is not None and not report["passed"]]
+    if outcome.trouble or failed:
+        reason = outcome.trouble or f"the audit of {' and '.join(failed)} failed: emitted is not what was drawn"
+        raise RunError(f"{reason} (everything taken is in {outcome.folder})")
+    return 0
+
+
+def _expected_qber(config: RunConfig) -> float | None:
+    if config.receiver.success_rule != "one-per-node":
+        return None
+    from .model import RunModel
+
+    key = config.setting_index(config.sifting.key)
+    return RunModel(config).pair(key, key).qber
+
+
+def _plots(folder: str, config: RunConfig, manifest: dict[str, Any], result: dict[str, Any]) -> list[str]:
+    from .plots import plot_run
+
+    return plot_run(folder, config, manifest, result)
+
+
+def run_file(path: Path, *, as_json: bool) -> int:
+    """Carry out a run file."""
+    load_config(path)
+    return run_text(path.read_text(encoding="utf-8"), str(path), as_json=as_json)
+
+
+def devices(urls: list[str], *, probe: bool, as_json: bool) -> int:
+    """List serial ports and say which are stations; only given URLs are opened, unless `probe`."""
+    from serial.tools import list_ports
+
+    from .bench import describe_identity
+    from .board import Board
+
+    found: list[dict[str, Any]] = [
+        {"url": port.device, "description": port.description, "serial_number": port.serial_number}
+        for port in list_ports.comports()
+    ]
+    found += [{"url": url, "description": "", "serial_number": None} for url in urls]
+    for entry in found:
+        if not probe and entry["url"] not in urls:
+            continue
+        try:
+            with Board.open(entry["url"], timeout_s=0.3) as board:
+                entry["station"] = describe_identity(board.identity)
+        except QrelayError as error:
+            entry["error"] = str(error)
+    if as_json:
+        print_json(found)
+        return 0
+    for entry in found:
+        what = entry["station"]["board"] if "station" in entry else entry.get("error", entry["description"])
+        print(f"{entry['url']}  {what}")
+    if not found:
+        print("no serial ports; give a URL such as socket://127.0.0.1:5000, or start simulated boards: qrelay twin")
+    return 0
+
+
+def info(url: str, *, as_json: bool) -> int:
+    """Show identity, state, alarms and link counters of a station."""
+    from .bench import describe_identity
+    from .board import Board
+
+    with Board.open(url) as board:
+        shown = {
+            "url": url,
+            "identity": describe_identity(board.identity),
+            "state": board.state().names(),
+            "alarms": board.alarms().names(),
+            "slot_now": board.read("timebase.slot_now"),
+            "link": board.read_group("link"),
+            "rates": {f"detector {i}": board.read(f"receiver.rate_{i}") for i in range(board.identity.detectors)},
+        }
+    if as_json:
+        print_json(shown)
+        return 0
+    for section, value in shown.items():
+        if isinstance(value, dict):
+            print(f"{section}:")
+            for name, item in value.items():
+                print(f"  {name}: {item}")
+        else:
+            print(f"{section}: {', '.join(value) or 'none' if isinstance(value, list) else value}")
+    return 0
+
+
+def registers(*, as_json: bool) -> int:
+    """Show the register map."""
+    from .protocol.registers import GROUPS, WINDOWS
+
+    if as_json:
+        print_json(
+            {
+                f"{group.name}.{register.name}": {
+                    "address": address,
+                    "width": register.width,
+                    "access": register.access,
+                    "unit": register.unit,
+                    "reset": register.reset,
+                    "meaning": register.doc,
+                }
+                for group in GROUPS
+                for address, register in group.addressed()
+            }
+        )
+        return 0
+    for group in GROUPS:
+        print(f"{group.name}: {group.doc}")
+        for address, register in group.addressed():
+            unit = f" [{register.unit}]" if register.unit else ""
+            name = f"{group.name}.{register.name}"
+            print(f"  {address:#06x} {name:<34} {register.width:>2} bit {register.access:<6} {register.doc}{unit}")
+    for window in WINDOWS:
+        print(
+            f"table {window.name}: {window.base:#06x}, {window.depth} x {window.width} bit, {window.access}: {window.doc}"
+        )
+    return 0
+
+
+def _board(name: str) -> Any:
+    try:
+        from qrelay_boards import boards
+
+        known = boards()
+    except ImportError as error:
+        raise RunError(f"building needs the gateware tools ({error}); run: pip install 'qrelay[gateware]'") from error
+    if name not in known:
+        from .errors import ConfigError
+
+        raise ConfigError(f"no board {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+def build_board(name: str, *, out: Path | None, seeds: int, free_running: bool, as_json: bool) -> int:
+    """Build bitstream, timing report and manifest."""
+    board = _board(name)
+    from qrelay_boards.build import build
+
+    def progress(message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    folder = out or Path("build") / name
+    try:
+        result = build(board, out_dir=folder, seeds=seeds, free_running=free_running, progress=progress)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise RunError(f"build of {name} failed: {error}") from error
+    if as_json:
+        print_json(json.loads(result.manifest.read_text()) | {"folder": str(folder)})
+    else:
+        print(result)
+        print(f"bitstream {result.bitstream}")
+    return 0
+
+
+def flash_board(name: str, bitstream: Path | None, *, persistent: bool, as_json: bool) -> int:
+    """Load a bitstream into a board."""
+    board = _board(name)
+    from qrelay_boards.flash import flash
+
+    path = bitstream or Path("build") / name / f"qrelay-{name}.bit"
+    try:
+        flash(board, path, persistent=persistent)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise RunError(str(error)) from error
+    done = {"board": name, "bitstream": str(path), "persistent": persistent}
+    if as_json:
+        print_json(done)
+    else:
+        print(f"{name} now runs {path}" + (", also after power-up" if persistent else " until the next power cycle"))
+    return 0
+
+
+def serve_twin(path: Path | None, *, pty: bool, as_json: bool) -> int:
+    """Serve simulated boards until Ctrl-C."""
+    from .bench import start_twin
+
+    config = load_config(path) if path is not None else parse_config(demo_text(), "demo")
+    stop = threading.Event()
+    with stop_on_signals(stop):
+        with start_twin(config, lambda text: print(text, file=sys.stderr), link="pty" if pty else "tcp") as twin:
+            if as_json:
+                print_json({"urls": twin.urls})
+            else:
+                for name, url in twin.urls.items():
+                    print(f"{name}  {url}")
+                print("Ctrl-C stops the boards", file=sys.stderr)
+            sys.stdout.flush()
+            while not stop.wait(0.2):
+                if not twin.alive:
+                    raise RunError(f"the twin stopped: {twin.error}")
+    return 0

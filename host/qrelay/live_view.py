@@ -1,0 +1,126 @@
+"""What a user sees while a run goes on, and at its end."""
+
+import math
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from .live_tally import Progress
+
+__all__ = ["LiveView", "print_summary"]
+
+_PLAIN_INTERVAL_S = 5.0
+
+
+class LiveView:
+    """Live table on a terminal, a line every few seconds elsewhere, nothing if `quiet`; always on standard error."""
+
+    def __init__(self, qber_model: float | None, *, quiet: bool = False) -> None:
+        self._console = Console(file=sys.stderr, quiet=quiet)
+        self._qber_model = qber_model
+        self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+        self._on_terminal = self._console.is_terminal and not quiet
+        self._next_line = 0.0
+
+    def __enter__(self) -> "LiveView":
+        if self._on_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._on_terminal:
+            self._live.stop()
+
+    def message(self, text: str) -> None:
+        """Show a line of text."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def update(self, progress: Progress) -> None:
+        """Show new numbers."""
+        if self._on_terminal:
+            self._live.update(self._table(progress))
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _PLAIN_INTERVAL_S
+            self.message("  ".join(f"{name} {value}" for name, value in self._rows(progress)))
+
+    def _rows(self, progress: Progress) -> list[tuple[str, str]]:
+        total = (
+            f" of {progress.slots_total:,} ({progress.slots / progress.slots_total:.0%})"
+            if progress.slots_total
+            else ""
+        )
+        qber = "-" if math.isnan(progress.qber) else f"{progress.qber:.2%} +- {progress.qber_std:.2%}"
+        model = "" if self._qber_model is None else f" (model {self._qber_model:.2%})"
+        return [
+            ("slots", f"{progress.slots:,}{total}"),
+            ("slots/s", f"{progress.slots_per_second:,.0f}"),
+            ("clicks/s", f"{progress.clicks_per_second:,.0f}"),
+            ("successes", f"{progress.successes:,}, {progress.successes_per_second:,.0f}/s"),
+            ("sifted bits", f"{progress.sifted:,}"),
+            ("QBER", qber + model),
+        ]
+
+    def _table(self, progress: Progress) -> Table:
+        table = Table(show_header=False, box=None)
+        for name, value in self._rows(progress):
+            table.add_row(name, value)
+        return table
+
+
+def _show(value: float | None, std: float | None = None, *, percent: bool = False) -> str:
+    if value is None:
+        return "-"
+    form = ".2%" if percent else ".4g"
+    return f"{value:{form}}" + (f" +- {std:{form}}" if std is not None else "")
+
+
+def print_summary(outcome: Mapping[str, Any]) -> None:
+    """Measured against model, with deviations in standard errors."""
+    console = Console()
+    console.print(
+        f"{outcome['slots']:,} slots ({outcome['slots_per_second']:,.0f}/s), {outcome['live_slots']:,} live, "
+        f"{outcome['successes']:,} successes, {outcome['sifted']:,} sifted bits"
+        + (" - partial" if outcome["partial"] else ""),
+        highlight=False,
+    )
+    if "pairs" in outcome:
+        table = Table("quantity", "measured", "model", "deviation", title="Measured against the closed form")
+        for row in outcome["pairs"]:
+            pair = f"{row['alice']}-{row['bob']}"
+            for name, percent in (("gain", False), ("qber", True)):
+                sigma = row[f"{name}_sigma"]
+                table.add_row(
+                    f"{'QBER' if name == 'qber' else name} {pair}",
+                    _show(row[name], row[f"{name}_std"], percent=percent),
+                    _show(row[f"{name}_model"], percent=percent),
+                    "-" if sigma is None else f"{sigma:+.1f} sigma",
+                )
+        console.print(table)
+        console.print(f"sifted QBER {_show(outcome['qber'], outcome['qber_std'], percent=True)}", highlight=False)
+        console.print(
+            f"even-parity fraction: model {_show(outcome['even_fraction_model'])}, decoy estimate (upper bound) "
+            f"{_show(outcome['even_fraction_decoy'], outcome['even_fraction_decoy_std'])}",
+            highlight=False,
+        )
+        console.print(
+            f"rate {_show(outcome['rate_bit_per_slot'], outcome['rate_bit_per_slot_std'])} bit per slot "
+            f"({outcome['rate_note']})",
+            highlight=False,
+        )
+    for name, report in outcome["audit"].items():
+        done = "not complete" if report is None else "passed" if report["passed"] else "FAILED"
+        console.print(f"audit of {name}: {done}", highlight=False)
+    for name, alarms in outcome["alarms"].items():
+        if alarms:
+            console.print(f"alarms of {name}: {', '.join(alarms)}", highlight=False)
+    for plot in outcome["plots"]:
+        console.print(f"plot {plot}", highlight=False, soft_wrap=True)
+    console.print(f"run folder {outcome['run_folder']}", highlight=False, soft_wrap=True)
