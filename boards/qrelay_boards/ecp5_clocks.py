@@ -166,8 +166,9 @@ class GearPhase(wiring.Component):
             with m.Else():
                 m.d.gear += good.eq(0)
                 m.d.gear += bad.eq(bad + (bad != 15))
-        m.d.comb += self.in_step.eq(good == 15)
-        m.d.comb += self.off_step.eq(bad == 15)
+        # Registered, as they leave the domain.
+        m.d.gear += self.in_step.eq(good == 15)
+        m.d.gear += self.off_step.eq(bad == 15)
         return m
 
 

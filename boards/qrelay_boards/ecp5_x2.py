@@ -187,7 +187,6 @@ class InputPins(wiring.Component):
                 i_SCLK=ClockSignal("gear"),
                 i_ECLK=self.edge,
                 i_RST=self.reset,
-                i_ALIGNWD=0,
                 i_D=self.pads[pin],
                 **{f"o_Q{i}": gear.bins[pin][i] for i in range(GEAR_BINS)},
             )

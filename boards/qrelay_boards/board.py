@@ -1,0 +1,73 @@
+"""What a board is to the rest of the project: a name, a design top and the rules that its build must keep."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .clock_plan import ClockPlan, solve
+
+if TYPE_CHECKING:
+    from .build import BuildResult
+
+__all__ = ["Board", "Crossing"]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A pair of clocks between which data may pass, and the longest delay allowed on any such path.
+
+    ``async`` stands for pads and unclocked cells.
+    """
+
+    source: str
+    target: str
+    limit_ns: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """An FPGA board.
+
+    `top` makes the design from a clock plan and a station; `facts` gives what the station tells the host about the
+    board. The other fields are the rules of `build` and `flash`.
+    """
+
+    name: str
+    description: str
+    platform: Callable[[], Any]
+    top: Callable[[ClockPlan, Any], Any]
+    facts: Callable[[ClockPlan], Any]
+    device_options: tuple[str, ...]
+    reference_hz: Fraction
+    oscillator_hz: Fraction
+    loader_board: str
+    serial_port: str
+    pads: tuple[str, ...]
+    minimum_cells: Mapping[str, int]
+    crossings: tuple[Crossing, ...]
+
+    def clock_plan(self, free_running: bool = False) -> ClockPlan:
+        """Clock plan from the external reference, or from the board's own oscillator for tests."""
+        return solve(self.oscillator_hz if free_running else self.reference_hz, external=not free_running)
+
+    def build(
+        self,
+        *,
+        out_dir: Path,
+        seeds: int = 1,
+        free_running: bool = False,
+        progress: Callable[[str], None] = lambda message: None,
+    ) -> "BuildResult":
+        """Build bitstream, timing report and manifest in `out_dir`; see `qrelay_boards.build.build`."""
+        from .build import build
+
+        return build(self, seeds=seeds, out_dir=out_dir, free_running=free_running, progress=progress)
+
+    def flash(self, bitstream: Path, *, persistent: bool = False) -> None:
+        """Load a bitstream, until the next power cycle or for good; see `qrelay_boards.flash.flash`."""
+        from .flash import flash
+
+        flash(self, bitstream, persistent=persistent)

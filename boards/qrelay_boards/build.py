@@ -1,0 +1,189 @@
+"""Build a board: one synthesis, one place and route per seed, checks, bitstream and manifest."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qrelay.protocol import PROTOCOL_HASH
+from qrelay_gateware.station import GATEWARE_VERSION, Station
+
+from .board import Board
+from .clock_plan import ClockPlan
+from .timing_report import TimingError, TimingReport, check_cells, clock_names, netlist_cells
+from .toolchain import run_tool, tool_versions
+
+__all__ = ["BuildResult", "build", "resource_table", "worst_margins"]
+
+TOP = "top"
+RESOURCES = {"TRELLIS_COMB": "LUT4", "TRELLIS_FF": "flip-flop", "DP16KD": "block RAM", "MULT18X18D": "multiplier"}
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build made. The bitstream is that of the seed with the best word clock margin."""
+
+    bitstream: Path
+    manifest: Path
+    plan: ClockPlan
+    reports: dict[int, TimingReport]
+    """By seed."""
+    cells: dict[str, int]
+    place_and_route_seconds: dict[int, float]
+
+    @property
+    def margins(self) -> dict[str, tuple[float, int]]:
+        """Worst margin of each clock over all seeds, and the seed that gave it."""
+        return worst_margins(self.reports)
+
+    def __str__(self) -> str:
+        lines = [str(self.plan), "", f"{'clock':<18}{'constraint':>12}{'worst':>12}{'margin':>9}  seed"]
+        for clock, (margin, seed) in self.margins.items():
+            timing = self.reports[seed].clocks[clock]
+            lines.append(
+                f"{clock:<18}{timing.constraint_mhz:>8.2f} MHz{timing.achieved_mhz:>8.2f} MHz{margin:>8.2f}x  {seed}"
+            )
+        lines += ["", resource_table(next(iter(self.reports.values())))]
+        return "\n".join(lines)
+
+
+def build(
+    board: Board,
+    *,
+    out_dir: Path,
+    seeds: int = 1,
+    free_running: bool = False,
+    progress: Callable[[str], None] = lambda message: None,
+    station: Any = None,
+    minimum_cells: dict[str, int] | None = None,
+) -> BuildResult:
+    """Build `board` with seeds 1 to `seeds`; all must keep the timing rules.
+
+    Raises ClockPlanError, PinError, ToolError, or TimingError after all seeds with every rule that was broken; the
+    reports and the manifest are written in any case, the manifest then with ``"passed": false``.
+
+    `station` replaces the station and `minimum_cells` the counts that the netlist must reach, for tests of the build.
+    """
+    if seeds < 1:
+        raise ValueError(f"seeds {seeds}: at least one is needed")
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    plan = board.clock_plan(free_running)
+    for line in str(plan).splitlines():
+        progress(line)
+
+    seconds = {"synthesis": _synthesise(board, plan, station or Station(board.facts(plan)), out_dir, progress)}
+    cells = netlist_cells(out_dir / f"{TOP}.json")
+    broken = check_cells(cells, board.minimum_cells if minimum_cells is None else minimum_cells, board.pads)
+    if broken:
+        raise TimingError("; ".join(broken))
+
+    expected_mhz = _expected_mhz(board, plan)
+    names = clock_names(out_dir / f"{TOP}.json", expected_mhz)
+    reports: dict[int, TimingReport] = {}
+    routed: dict[int, float] = {}
+    for seed in range(1, seeds + 1):
+        progress(f"place and route, seed {seed} of {seeds}")
+        began = time.monotonic()
+        _place_and_route(board, seed, out_dir)
+        routed[seed] = round(time.monotonic() - began, 1)
+        reports[seed] = report = TimingReport.read(out_dir / f"seed{seed}.report.json", names)
+        for sentence in report.broken(expected_mhz, board.crossings):
+            broken.append(f"seed {seed}: {sentence}")
+        reached = ", ".join(f"{c.clock} {c.achieved_mhz:.1f} MHz ({c.margin:.2f}x)" for c in report.clocks.values())
+        progress(f"seed {seed}: {reached}; {routed[seed]:.0f} s")
+
+    best = max(reports, key=lambda seed: reports[seed].clocks["word_clock"].margin)
+    bitstream = out_dir / f"qrelay-{board.name}{'-free-running' if free_running else ''}.bit"
+    progress("bitstream")
+    run_tool(
+        "ecppack", ["--compress", "--input", f"seed{best}.config", "--bit", bitstream.name], out_dir, "ecppack.log"
+    )
+    manifest = out_dir / "manifest.json"
+    manifest.write_text(
+        json.dumps(
+            {
+                "passed": not broken,
+                "broken_rules": broken,
+                "board": board.name,
+                "gateware_version": ".".join(map(str, GATEWARE_VERSION)),
+                "protocol_hash": f"{PROTOCOL_HASH:#018x}",
+                "clock_plan": plan.facts(),
+                "bitstream": bitstream.name,
+                "bitstream_sha256": hashlib.sha256(bitstream.read_bytes()).hexdigest(),
+                "bitstream_seed": best,
+                "tools": tool_versions(),
+                "seeds": list(reports),
+                "seconds": seconds | {"place_and_route": routed},
+                "resources": {kind: {"used": u, "available": a} for kind, (u, a) in reports[best].used.items()},
+                "timing": {str(seed): report.facts() for seed, report in reports.items()},
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+    if broken:
+        raise TimingError(f"{board.name} misses its rules (see {manifest.name}): " + "; ".join(broken))
+    return BuildResult(bitstream, manifest, plan, reports, cells, routed)
+
+
+def worst_margins(reports: dict[int, TimingReport]) -> dict[str, tuple[float, int]]:
+    """Worst margin of each clock over seeds, and the seed that gave it."""
+    clocks = next(iter(reports.values())).clocks
+    return {clock: min((reports[seed].clocks[clock].margin, seed) for seed in reports) for clock in clocks}
+
+
+def resource_table(report: TimingReport) -> str:
+    """Used and available resources, one a line, the large ones first."""
+    kinds = [*RESOURCES, *sorted(set(report.used) - set(RESOURCES))]
+    return "\n".join(
+        f"{RESOURCES.get(kind, kind):<18}{used:>8} of {available:>6}  {100 * used / available:5.1f} %"
+        for kind in kinds
+        if kind in report.used
+        for used, available in (report.used[kind],)
+    )
+
+
+def _expected_mhz(board: Board, plan: ClockPlan) -> dict[str, float]:
+    expected = {
+        "word_clock": plan.word_clock_hz,
+        "gear_clock": plan.gear_clock_hz,
+        "edge_clock": plan.edge_clock_hz,
+        "osc_clock": board.oscillator_hz,
+    }
+    if plan.external:
+        expected["reference_clock"] = plan.reference_hz
+    return {clock: float(hz) / 1e6 for clock, hz in expected.items()}
+
+
+def _synthesise(board: Board, plan: ClockPlan, station: Any, out_dir: Path, progress: Callable[[str], None]) -> float:
+    began = time.monotonic()
+    progress("elaboration")
+    # Amaranth writes its netlist with its own Yosys; the board classes look for tools only when they build themselves.
+    os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
+    files = board.platform().prepare(board.top(plan, station), TOP, debug_verilog=False).files
+    for suffix in ("il", "lpf"):
+        content = files[f"{TOP}.{suffix}"]
+        (out_dir / f"{TOP}.{suffix}").write_text(content if isinstance(content, str) else content.decode())
+    progress("synthesis")
+    script = f"read_rtlil {TOP}.il; synth_ecp5 -top {TOP}; write_json {TOP}.json"
+    run_tool("yosys", ["-q", "-l", "yosys.log", "-p", script], out_dir, "yosys.messages.log")
+    return round(time.monotonic() - began, 1)
+
+
+def _place_and_route(board: Board, seed: int, out_dir: Path) -> None:
+    run_tool(
+        "nextpnr-ecp5",
+        [
+            *board.device_options,
+            *("--json", f"{TOP}.json", "--lpf", f"{TOP}.lpf", "--textcfg", f"seed{seed}.config"),
+            # A missed constraint is judged here, together with the crossings, so that all of them are named at once.
+            *("--seed", str(seed), "--report", f"seed{seed}.report.json", "--timing-allow-fail"),
+        ],
+        out_dir,
+        f"seed{seed}.log",
+    )

