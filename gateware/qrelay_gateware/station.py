@@ -1,17 +1,27 @@
 """A whole station: one design for every role, of which a board adds only clocks, pins and detector PHY."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from qrelay.protocol import PROTOCOL_HASH
 from qrelay.protocol.identity import Capability, Entropy, Identity, Phy
 from qrelay.protocol.registers import DETECTORS, LINES
 from qrelay.protocol.units import DEFAULT_SLOT_RATE_HZ, SLOTS_PER_WORD
 
-from .layouts import LINE_BINS, Hits, Lines
+from .audit import Audit
+from .choices import ChoiceMapper
+from .events import FIFO_DEPTHS, Events
+from .keystream import Keystream
+from .layouts import LINE_BINS, Hits, Lines, Segment
+from .link import LinkedBank
+from .modulator import Modulator
+from .probe import Probe
+from .receiver import Receiver
+from .sequencer import Sequencer
+from .timebase import TimeBase
 
 __all__ = ["GATEWARE_VERSION", "BoardFacts", "Station"]
 
@@ -80,3 +90,174 @@ class Station(wiring.Component):
     phase_slipped: In(1)
     armed: Out(1)
     running: Out(1)
+
+    def __init__(self, facts: BoardFacts):
+        self._facts = facts
+        super().__init__()
+
+    @property
+    def identity(self) -> Identity:
+        """Identity block of this station."""
+        board = asdict(self._facts)
+        rate = board.pop("slot_rate_hz")
+        return Identity(
+            protocol_hash=PROTOCOL_HASH,
+            version=GATEWARE_VERSION,
+            slot_rate_numerator_hz=rate.numerator,
+            slot_rate_denominator=rate.denominator,
+            detectors=DETECTORS,
+            lines=LINES,
+            start_latency=Keystream.latency,
+            line_latency=ChoiceMapper.latency + Modulator.latency,
+            receiver_latency=0,
+            event_latency=Receiver.latency,
+            **{f"fifo_{kind.name.lower()}": depth for kind, depth in FIFO_DEPTHS.items()},
+            **board,
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.bank = bank = LinkedBank(self.identity.to_words())
+        m.submodules.timebase = timebase = TimeBase(Keystream.latency - Sequencer.latency)
+        m.submodules.sequencer = sequencer = Sequencer()
+        m.submodules.keystream = keystream = Keystream()
+        m.submodules.choices = choices = ChoiceMapper()
+        m.submodules.modulator = modulator = Modulator()
+        m.submodules.audit = audit = Audit()
+        m.submodules.receiver = receiver = Receiver()
+        m.submodules.events = events = Events()
+        m.submodules.probe = probe = Probe()
+        system = bank.config_system
+
+        connect(m, flipped(self.rx), bank.rx)
+        connect(m, bank.tx, flipped(self.tx))
+        connect(m, events.packets, bank.packets)
+        for block, group in (
+            (timebase, "timebase"),
+            (sequencer, "sequencer"),
+            (keystream, "keystream"),
+            (choices, "keystream"),
+            (modulator, "modulator"),
+            (probe, "modulator"),
+            (audit, "audit"),
+            (receiver, "receiver"),
+            (events, "events"),
+        ):
+            m.d.comb += block.config.eq(getattr(bank, f"config_{group}"))
+        m.d.comb += [
+            bank.status_timebase.eq(timebase.status),
+            bank.status_receiver.eq(receiver.status),
+            bank.status_counters.eq(receiver.counters),
+            bank.status_events.eq(events.status),
+        ]
+        for table, user in (
+            (bank.table_segments, sequencer.segments),
+            (bank.table_steps, sequencer.steps),
+            (bank.table_key, keystream.key),
+            (bank.table_lines, modulator.table),
+            (bank.table_success, receiver.success_table),
+        ):
+            connect(m, table, user)
+
+        # Arming is refused where the slots could not be filled with fresh choices, or have no clock.
+        arm = Signal()
+        arm_refused = Signal()
+        may_arm = Signal()
+        m.d.comb += [
+            may_arm.eq(self.clock_locked & (~bank.config_keystream.enable | keystream.fresh)),
+            arm.eq(system.arm & may_arm & ~timebase.armed & ~timebase.running),
+            arm_refused.eq(system.arm & ~may_arm),
+            timebase.arm.eq(arm),
+            timebase.disarm.eq(system.disarm | ~self.clock_locked),
+            timebase.start.eq(system.start),
+            timebase.start_bins.eq(self.start_bins),
+            self.start_out.eq(timebase.start_out),
+            self.armed.eq(timebase.armed),
+            self.running.eq(timebase.running),
+        ]
+
+        # The sender. The keystream goes on until the sequencer, some words behind, has used the last draws.
+        used = Signal(Sequencer.latency + 1)
+        m.d.sync += used.eq(Cat(timebase.armed | timebase.running, used))
+        m.d.comb += [
+            sequencer.running.eq(timebase.running),
+            sequencer.slot_word.eq(timebase.slot_word),
+            keystream.go.eq(timebase.go),
+            keystream.halt.eq(~(used.any() | timebase.armed | timebase.running)),
+            keystream.start_slot.eq(bank.config_timebase.start_slot),
+            choices.tick.eq(sequencer.tick),
+            choices.draws.eq(keystream.draws),
+            modulator.tick.eq(choices.tick_out),
+            modulator.choices.eq(choices.choices),
+            modulator.ready.eq(self.clock_locked),
+            self.lines.eq(modulator.lines),
+            audit.tick.eq(choices.tick_out),
+            audit.choices.eq(choices.choices),
+            audit.lines.eq(modulator.lines),
+            audit.address.eq(bank.read_audit.address),
+            bank.read_audit.value.eq(audit.value),
+        ]
+        undrawn = Signal()
+        m.d.comb += undrawn.eq(
+            sequencer.tick.running
+            & (sequencer.tick.segment == Segment.QUANTUM.value)
+            & bank.config_keystream.enable
+            & ~keystream.valid
+        )
+
+        # The receiver.
+        m.d.comb += [
+            receiver.tick.eq(sequencer.tick),
+            receiver.hits.eq(self.hits),
+            receiver.latch.eq(system.latch_counters),
+            receiver.clear.eq(system.clear_counters | arm),
+            events.success.eq(receiver.success),
+            events.clicks.eq(receiver.clicks),
+            events.clicks_beyond_four.eq(receiver.clicks_beyond_four),
+            events.frame.eq(receiver.frame),
+            events.frame_valid.eq(receiver.frame_valid),
+            events.arm.eq(arm),
+            probe.tick.eq(sequencer.tick),
+            probe.success.eq(receiver.success_bits),
+            probe.hits.eq(receiver.hit_bits),
+            probe.clicks.eq(receiver.click_bits),
+            self.probe.eq(probe.out),
+        ]
+
+        # State and alarms, in the order of the register map.
+        was_locked = Signal()
+        m.d.sync += was_locked.eq(self.clock_locked)
+        state = Cat(
+            timebase.armed,
+            timebase.running,
+            keystream.ready,
+            keystream.fresh,
+            self.clock_locked,
+            self.external_reference,
+            timebase.finished,
+            audit.done,
+        )
+        alarms = Cat(
+            self.reference_lost,
+            self.lock_lost | (was_locked & ~self.clock_locked),
+            self.phase_slipped,
+            timebase.refused,
+            timebase.sync_slip,
+            events.overflow,
+            bank.damaged,
+            0,  # entropy test: a station without its own entropy source has none to fail
+            arm_refused,
+            undrawn,
+        )
+        uptime = Signal(48)
+        m.d.sync += uptime.eq(uptime + 1)
+        m.d.comb += [
+            bank.status_system.state.eq(state),
+            bank.status_system.alarms.eq(alarms),
+            bank.status_system.uptime.eq(uptime),
+            events.alarms.eq(system.alarms),
+            events.state.eq(state),
+            events.running.eq(sequencer.tick.running),
+            events.slot_word.eq(timebase.slot_word),
+        ]
+        return m

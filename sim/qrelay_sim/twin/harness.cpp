@@ -10,6 +10,9 @@
 #include "Vstation.h"
 #include "verilated.h"
 
+// Verilator writes the second underscore of Amaranth's stream ports as a number.
+#define LINK(port, member) port##___05F##member
+
 namespace {
 
 struct Station {
@@ -77,8 +80,8 @@ void *qrelay_station_new() {
     auto &top = station->top;
     top.clk = 0;
     top.rst = 0;
-    top.rx__valid = 0;
-    top.tx__ready = 0;
+    top.LINK(rx, valid) = 0;
+    top.LINK(tx, ready) = 0;
     top.start_bins = 0;
     std::memset(&top.hits, 0, sizeof top.hits);
     top.eval();
@@ -122,15 +125,15 @@ void qrelay_station_step(void *handle, Batch *batch) {
             starts_set = true;
         }
         const bool rx_valid = rx_used < batch->rx_size;
-        top.rx__valid = rx_valid;
-        if (rx_valid) top.rx__payload = batch->rx[rx_used];
+        top.LINK(rx, valid) = rx_valid;
+        if (rx_valid) top.LINK(rx, payload) = batch->rx[rx_used];
         const bool tx_ready = tx_used < batch->tx_size;
-        top.tx__ready = tx_ready;
+        top.LINK(tx, ready) = tx_ready;
         top.clk = 0;
         top.eval();
 
-        if (rx_valid && top.rx__ready) ++rx_used;
-        if (tx_ready && top.tx__valid) batch->tx[tx_used++] = top.tx__payload;
+        if (rx_valid && top.LINK(rx, ready)) ++rx_used;
+        if (tx_ready && top.LINK(tx, valid)) batch->tx[tx_used++] = top.LINK(tx, payload);
         if (top.start_out && pulses < batch->start_pulse_size) batch->start_pulses[pulses++] = {word, top.start_out};
         if (top.probe) probe_highs += __builtin_popcount(top.probe);
         if (batch->slot_lines || batch->slot_codes) {
