@@ -36,7 +36,7 @@ def words_of_runs(runs, words):
 
 
 def simulate(segments, steps, step_words, runs, words, *, config=None, listed=None, listed_steps=None):
-    """Run the block; `listed` is what is in the tables where the frame is shorter. Compares all words with the model."""
+    """Run the block and compare all words with the model; `listed`: table contents where the frame is shorter."""
     running, slot_word, word_of_run = words_of_runs(runs, words)
     config = {"segments": len(segments), "steps": len(steps), "step_words": step_words} | (config or {})
     seen = step_words_of(config, entries(listed or segments, listed_steps or steps), running, slot_word)
