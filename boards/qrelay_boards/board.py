@@ -46,6 +46,8 @@ class Board:
     loader_board: str
     serial_port: str
     pads: tuple[str, ...]
+    clock_sources: Mapping[str, tuple[str, str]]
+    """Clock -> (type of cell, port) that drives it, or ("pad", name of the pad)."""
     minimum_cells: Mapping[str, int]
     crossings: tuple[Crossing, ...]
 

@@ -90,6 +90,9 @@ class TimingReport:
                 sentences.append(
                     f"clock {clock.clock} is constrained to {clock.constraint_mhz:.2f} MHz, the plan has {wanted:.2f} MHz"
                 )
+        absent = [clock for clock in expected_mhz if clock not in self.clocks]
+        if absent:
+            sentences.append(f"no timing for {', '.join(absent)}: the clocks that were found are {', '.join(self.clocks)}")
         limits = {(c.source, c.target): c for c in crossings}
         for path in self.crossings:
             limit = limits.get((path.source, path.target))
@@ -111,7 +114,11 @@ class TimingReport:
                 }
                 for c in self.clocks.values()
             },
-            "crossings_ns": {f"{p.source} -> {p.target}": round(p.delay_ns, 3) for p in self.crossings},
+            # Both edges of a clock have their own entry in the report; the longer delay counts.
+            "crossings_ns": {
+                f"{p.source} -> {p.target}": round(p.delay_ns, 3)
+                for p in sorted(self.crossings, key=lambda p: p.delay_ns)
+            },
         }
 
 
@@ -133,20 +140,31 @@ def netlist_cells(netlist: Path) -> dict[str, int]:
     return count
 
 
-def clock_names(netlist: Path, clocks: Iterable[str]) -> dict[str, str]:
+def clock_names(netlist: Path, sources: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """Each name that the netlist has for the net of a clock -> that clock.
 
-    Synthesis picks one of the many names that a clock has across the hierarchy; a clock is found by the name of its
-    signal in the board's top.
+    Synthesis picks one of the many names that a clock has across the hierarchy, so a clock is found by what drives it:
+    `sources` has for each clock the type and port of the cell, or ``("pad", port)`` for what a pad's buffer gives.
     """
-    wanted = set(clocks)
-    by_bit: dict[int, list[str]] = {}
-    for name, net in _top(netlist)["netnames"].items():
-        if len(net["bits"]) == 1:
-            by_bit.setdefault(net["bits"][0], []).append(name)
+    top = _top(netlist)
+    clock_of: dict[int | str, str] = {}
+    for clock, (kind, port) in sources.items():
+        for cell in top["cells"].values():
+            sides = cell["connections"]
+            if kind == "pad" and "O" in sides and port in top["ports"] and top["ports"][port]["bits"][0] in _pad(sides):
+                clock_of[sides["O"][0]] = clock
+            elif cell["type"] == kind and sides.get(port):
+                clock_of[sides[port][0]] = clock
     return {
-        alias: clock for aliases in by_bit.values() for clock in wanted.intersection(aliases) for alias in aliases
+        name: clock_of[net["bits"][0]]
+        for name, net in top["netnames"].items()
+        if len(net["bits"]) == 1 and net["bits"][0] in clock_of
     }
+
+
+def _pad(sides: Mapping[str, Any]) -> list[int | str]:
+    """Pad side of an input buffer: port B of the family's own buffer, port I of the generic one."""
+    return [*sides.get("B", []), *sides.get("I", [])]
 
 
 def _top(netlist: Path) -> dict[str, Any]:

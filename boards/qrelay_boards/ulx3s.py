@@ -97,13 +97,10 @@ class Ulx3sTop(Elaboratable):
 
     def _clocks(self, m, platform):
         plan = self._plan
-        # These names are those of the clocks in the timing report; synthesis must not choose others.
-        named = {"keep": 1}
-        osc_clock = Signal(attrs=named)
-        reference_clock = Signal(attrs=named)
-        edge_clock = Signal(attrs=named)
-        gear_clock = Signal(attrs=named)
-        word_clock = Signal(attrs=named)
+        osc_clock = Signal()
+        edge_clock = Signal()
+        gear_clock = Signal()
+        word_clock = Signal()
         m.domains.osc = ClockDomain(reset_less=True)
         m.domains.sync = ClockDomain()
         m.domains.gear = ClockDomain(async_reset=True)
@@ -138,6 +135,7 @@ class Ulx3sTop(Elaboratable):
                     )
                 ]
             )
+            reference_clock = Signal()
             port = platform.request("reference", dir="-")
             m.submodules.reference_buffer = reference_buffer = io.Buffer("i", port)
             m.domains.reference = ClockDomain(reset_less=True)
@@ -146,7 +144,7 @@ class Ulx3sTop(Elaboratable):
             m.d.comb += ClockSignal("reference").eq(reference_clock)
             m.d.comb += supervisor.reference_good.eq(monitor.good)
         else:
-            m.d.comb += reference_clock.eq(osc_clock)
+            reference_clock = osc_clock
             m.d.comb += supervisor.reference_good.eq(1)
         m.d.comb += [
             pll.reference.eq(reference_clock),
@@ -239,6 +237,13 @@ ULX3S_85F = Board(
     loader_board="ulx3s",
     serial_port="FT231X of the board's USB connector US1",
     pads=(*OUTPUTS, *INPUTS),
+    clock_sources={
+        "word_clock": ("EHXPLLL", "CLKOS"),
+        "edge_clock": ("ECLKSYNCB", "ECLKO"),
+        "gear_clock": ("CLKDIVF", "CDIVX"),
+        "osc_clock": ("pad", "clk25_0__io"),
+        "reference_clock": ("pad", "reference_0__io"),
+    },
     minimum_cells={
         "ODDRX2F": len(OUTPUTS),
         "IDDRX2F": len(INPUTS),
