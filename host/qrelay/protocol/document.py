@@ -11,10 +11,10 @@ Made from `qrelay.protocol`; do not edit. To make it anew, write the result of
 `qrelay.protocol.document.register_map_markdown()` to this file.
 
 Addresses count words of 32 bits; there are 2^{ADDRESS_BITS}. A register of more than 32 bits takes consecutive
-addresses, low word first. Reading the first word of a wide state register holds the rest for the read of the next word. `rw` reads
-back as written, `wo` reads as 0, `ro` is state, a `strobe` acts for one word clock, `w1c` is latched and cleared by
-writing 1. Bits above the width are ignored. A request that names an unmapped address, or writes a read-only one, is
-refused whole.
+addresses, low word first. Reading the first word of a wide state register holds the rest for the read of the next word.
+`rw` reads back as written, `wo` reads as 0, `ro` is state, a `strobe` acts for one word clock, `w1c` is latched and
+cleared by writing 1. Bits above the width are ignored. A request that names an unmapped address, or writes a read-only
+one, is refused whole.
 """
 
 
