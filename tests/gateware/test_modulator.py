@@ -124,11 +124,8 @@ def test_not_ready_means_idle_in_every_mode(name, idle):
     ready = np.ones(120, int)
     ready[:30] = 0
     ready[60:80] = 0
-    simulate(
-        one_line(words=120, runs=[(10, 110, 0)], mode=mode(name), idle=idle, invert=1, ready=ready, pattern_slots=8)
-    )
-    locked = one_line(words=120, runs=[(10, 110, 0)], mode=mode(name), idle=idle, ready=ready, pattern_slots=8)
-    result = simulate(locked)[:, 0]
+    settings = {"mode": mode(name), "idle": idle, "invert": 1, "ready": ready, "pattern_slots": 8}
+    result = simulate(one_line(words=120, runs=[(10, 110, 0)], **settings))[:, 0]
     # `ready` acts in the next word; the pins here begin LATENCY words late.
     unready = np.flatnonzero(ready[LATENCY - 1 :] == 0)
     assert (result[unready[unready < len(result)]] == 0xFF * idle).all()

@@ -1,5 +1,7 @@
 """Sequencer against its golden model, and each promise of its docstring by name."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from amaranth.lib import data
@@ -150,10 +152,7 @@ def test_random_frames(seed):
     segments = [(int(random.integers(4)), int(random.integers(1, 30))) for _ in range(random.integers(1, 9))]
     steps = [(int(random.integers(8)), int(random.integers(16))) for _ in range(random.integers(1, 65))]
     cuts = [3, *np.sort(random.choice(np.arange(10, 700), 3, replace=False)).tolist(), 760]
-    runs = [
-        (a, b - 1 - int(random.integers(3)), int(random.integers(1 << 46)))
-        for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    runs = [(a, b - 1 - int(random.integers(3)), int(random.integers(1 << 46))) for a, b in pairwise(cuts)]
     simulate(segments, steps, int(random.integers(1, 5)), runs, 780)
 
 
