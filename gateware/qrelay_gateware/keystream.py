@@ -91,7 +91,7 @@ class Keystream(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.expansion = expansion = KeyExpansion()
-        m.submodules.cipher = cipher = Aes256Pipeline()
+        m.submodules.pipeline = pipeline = Aes256Pipeline()
         m.submodules.key_store = key_store = Memory(shape=32, depth=window("key").depth, init=[])
         key_write = key_store.write_port()
         key_read = key_store.read_port(domain="comb")
@@ -102,7 +102,7 @@ class Keystream(wiring.Component):
             key_read.addr.eq(expansion.key_index),
             expansion.key_word.eq(key_read.data),
             expansion.load.eq(self.config.load),
-            cipher.keys.eq(expansion.keys),
+            pipeline.keys.eq(expansion.keys),
             self.ready.eq(expansion.ready),
         ]
 
@@ -138,9 +138,9 @@ class Keystream(wiring.Component):
         run_stream = Signal(16)
         counter_block = _swapped(Cat(block, Const(0, BLOCK_BITS - self._block_bits), run_stream, run_nonce))
         m.d.comb += [
-            cipher.enable.eq(active),
-            cipher.phase.eq(phase),
-            cipher.plain.as_value().eq(counter_block),
+            pipeline.enable.eq(active),
+            pipeline.phase.eq(phase),
+            pipeline.plain.as_value().eq(counter_block),
         ]
         second_half = Signal(64, reset_less=True)
         with m.If(active):
@@ -148,7 +148,7 @@ class Keystream(wiring.Component):
             with m.If(full):
                 m.d.sync += [
                     self.valid.eq(1),
-                    self.draws.as_value().eq(Mux(phase, second_half, cipher.cipher.as_value()[:64])),
+                    self.draws.as_value().eq(Mux(phase, second_half, pipeline.cipher.as_value()[:64])),
                 ]
             with m.Else():
                 m.d.sync += [
@@ -158,7 +158,7 @@ class Keystream(wiring.Component):
             with m.If(phase):
                 m.d.sync += block.eq(block + 1)
             with m.Else():
-                m.d.sync += second_half.eq(cipher.cipher.as_value()[64:])
+                m.d.sync += second_half.eq(pipeline.cipher.as_value()[64:])
 
         first_block = self.start_slot[SLOT_BITS - FULL_BLOCK_BITS :][: self._block_bits]
         at_last = Signal()
