@@ -1,0 +1,77 @@
+import pytest
+from qrelay.config import load_config, parse_config
+from qrelay.demo_config import demo_text
+from qrelay.errors import ConfigError
+
+DEMO = demo_text()
+
+
+def test_the_demo_is_what_the_issue_asks_for():
+    config = parse_config(DEMO)
+    assert config.slots == 100_000_000
+    assert config.twin.length_km == 50
+    assert {s.name: (s.probability, s.mean_photon_number) for s in config.settings} == {
+        "vac": (0.12, 0.0),
+        "nu": (0.33, 0.0058),
+        "mu": (0.55, 0.016),
+    }
+    assert config.thresholds() == (492, 1843, 4096, 4096, 4096, 4096, 4096)
+    assert sum(config.drawn_probabilities()) == 1
+    assert config.twin_settings().level_photon_numbers() == (0.0, 0.0058, 0.016, 0.0)
+    # 12.5 km at 4.9 us/km and 304.52 MHz
+    assert config.path_delays() == dict.fromkeys(("alice_m1", "source_m1", "source_m2", "bob_m2"), 18652)
+
+
+def test_the_demo_takes_what_the_command_line_changes():
+    config = parse_config(demo_text(slots=1001, length_km=100, seed=7, dead_slots=9, output="elsewhere"))
+    assert (config.slots, config.twin.length_km, config.seed, config.twin.seed) == (1008, 100, 7, 7)
+    assert (config.receiver.dead_slots, config.output) == (9, "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("slots = 100_000_000", "slots = 100_000_001", "slots: Input should be a multiple of 8 (given: 100000001)"),
+        ("dead_slots = 0", "dead_slots = 70000", "receiver.dead_slots: Input should be less than or equal to 65535"),
+        ("length_km = 50.0", "lenght_km = 50.0", "twin.lenght_km: no such key"),
+        ("probability = 0.55", "probability = 0.56", "settings: probabilities add up to 1.01; make them add up to 1"),
+        ('kind = "quantum"', 'kind = "quantun"', "frame.segments.0.kind: Input should be 'reference', 'guard'"),
+        ("slots = 8192", "slots = 8196", "frame: the frame has 8196 slots; make it a multiple of 8"),
+        ('key = "mu"', 'key = "mew"', "sifting.key: no setting 'mew'; there are vac, nu, mu"),
+        ("phase_offset = 0", "phase_offset = 16", "sifting: phase_offset 16 is no 16th of a turn; give 0 to 15"),
+        ('alice = "twin"', 'alice = "/dev/ttyUSB0"', "stations: light passes between simulated boards only"),
+        ("g2 = 0.010", "g2 = 0.9\nsource_mean_photon_number2 = 1", "twin.source_mean_photon_number2: no such key"),
+        ('name = "demo"', 'name = "a/b"', "name: String should match pattern"),
+        ("level_code = 2", "level_code = 4", "settings.2.level_code: Input should be less than or equal to 3 (given: 4)"),
+        ("seed = 1 ", "seed = ", "not valid TOML"),
+    ],
+)
+def test_an_error_names_file_key_and_limit(old, new, message):
+    assert old in DEMO
+    with pytest.raises(ConfigError) as caught:
+        parse_config(DEMO.replace(old, new, 1), "my.toml")
+    lines = str(caught.value).splitlines()
+    assert any(line.startswith(f"my.toml: {message}") for line in lines), lines
+
+
+def boards_text():
+    text = DEMO
+    for name in ("alice", "bob", "source", "receiver"):
+        text = text.replace(f'{name} = "twin"', f'{name} = "/dev/{name}"')
+    return text
+
+
+def test_boards_need_path_delays_and_no_seed():
+    with pytest.raises(ConfigError, match="path_delay_slots: missing; boards need the optical delay"):
+        parse_config(boards_text())
+    delays = "path_delay_slots = { alice_m1 = 1, source_m1 = 2, source_m2 = 3, bob_m2 = 4 }\n"
+    with pytest.raises(ConfigError, match="seed: a key from a seed is known to all"):
+        parse_config(delays + boards_text())
+    config = parse_config(delays + boards_text().replace("seed = 1 ", "# ", 1))
+    assert config.path_delays() == {"alice_m1": 1, "source_m1": 2, "source_m2": 3, "bob_m2": 4}
+    assert not config.simulated
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read .*nowhere.toml"):
+        load_config(tmp_path / "nowhere.toml")
