@@ -166,9 +166,10 @@ async def requests(dut):
         await bench.exchange(frame_packet(PacketKind.READ, 8, body))
         await bench.exchange(frame_packet(PacketKind.WRITE, 9, body))
     # Addresses behind the address space must not wrap to its start.
-    await bench.exchange(
-        bench.read(0x4107, 1) + bench.write(0x4107, [1]) + bench.read(0xFFFF, 2) + bench.read(0x3FFF, 2)
-    )
+    for address in (0x4107, 0x8107, 0xFFFF, 0x3FFF):
+        await bench.exchange(bench.read(address, 2) + bench.write(address, [1]))
+    for commands in range(32):
+        await bench.exchange(bench.write(0x100, [commands >> n & 1 for n in range(5)]))
     await bench.finish()
     tables = {w.base + n: w for w in WINDOWS for n in range(w.depth)}
     expected = [

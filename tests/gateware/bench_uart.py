@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import Edge, FallingEdge, Timer, with_timeout
+from cocotb.triggers import FallingEdge, Timer, with_timeout
 from cocotb.utils import get_sim_time
 
 CLOCK_PS = 13136
@@ -85,7 +85,7 @@ async def sends_with_edges_in_place(dut):
     async def listen():
         while len(got) < len(data):
             if dut.tx.value:
-                await Edge(dut.tx)
+                await dut.tx.value_change
             starts.append(start := now())
             byte = 0
             for n in range(8):
@@ -97,7 +97,7 @@ async def sends_with_edges_in_place(dut):
 
     async def edges():
         while True:
-            await Edge(dut.tx)
+            await dut.tx.value_change
             time = now() - starts[-1] if starts else 0
             place = min(abs(time - n * BIT_PS) for n in range(11))
             assert place <= Fraction(CLOCK_PS, 2) + 1000, f"edge {float(place):.0f} ps from its place"
