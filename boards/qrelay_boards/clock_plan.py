@@ -1,8 +1,8 @@
 """The clocks of a board as exact rationals: from a reference to the slot grid by one ECP5 PLL.
 
 The PLL (EHXPLLL) multiplies the reference to its oscillator (VCO), which is divided to the edge clock (one period per
-slot, two bins per period) and to the word clock (one period per four slots). The 2:1 divider of the edge clock (CLKDIVF)
-gives the clock of the pins' gearboxes.
+slot, two bins per period) and to the word clock (one period per four slots). The 2:1 divider of the edge clock
+(CLKDIVF) gives the clock of the pins' gearboxes.
 """
 
 from dataclasses import dataclass

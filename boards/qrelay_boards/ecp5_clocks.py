@@ -109,8 +109,8 @@ class GearPhase(wiring.Component):
     new value is seen first by a falling edge and then by the rising edge in the middle of the word; with the gear clock
     half a period off it is the other way round.
 
-    Latency: the verdicts follow after 15 equal words; neither is high while words differ.
-    Reset (with the gearboxes): no verdict. `capture` follows the toggle as long as `follow` is high, and then runs on by itself, so that one
+    Latency: the verdicts follow after 15 equal words; neither is high while words differ. Reset (with the gearboxes):
+    no verdict. `capture` follows the toggle as long as `follow` is high, and then runs on by itself, so that one
     metastable sample cannot move it.
 
     Ports
@@ -176,11 +176,11 @@ class StartSequence(wiring.Component):
     """Start edge clock, gear clock and gearboxes so that the pins come up with the same latency each time.
 
     The divider of the gear clock and all gearboxes share one reset, which ends while the edge clock stands still
-    (ECLKSYNCB STOP): when the edge clock runs again they all begin on the same edge, so the grouping of bins stands still
-    against the gear clock. The gear clock itself then has one of two phases against the word clock. The wrong one is not
-    slipped by CLKDIVF ALIGNWD, because the output gearboxes cannot slip along; the start is repeated instead. STOP comes
-    from the oscillator, whose edges lie anywhere against the edge clock, so each try has an even chance; the wait grows
-    from try to try in case oscillator and slot grid have a common measure.
+    (ECLKSYNCB STOP): when the edge clock runs again they all begin on the same edge, so the grouping of bins stands
+    still against the gear clock. The gear clock itself then has one of two phases against the word clock. The wrong one
+    is not slipped by CLKDIVF ALIGNWD, because the output gearboxes cannot slip along; the start is repeated instead.
+    STOP comes from the oscillator, whose edges lie anywhere against the edge clock, so each try has an even chance; the
+    wait grows from try to try in case oscillator and slot grid have a common measure.
 
     Everything is in the domain ``osc``. One try takes about 4 us at 25 MHz.
 

@@ -13,8 +13,8 @@ __all__ = ["LatchedEvent", "ReferenceMonitor", "Supervisor"]
 class ReferenceMonitor(wiring.Component):
     """Tell whether the reference runs, and near its rate.
 
-    The reference is divided by 64 in its own domain ``reference``; the oscillator (domain ``osc``) counts the changes of
-    the divided clock in windows of 1024 clocks. Good means a count within 5 % of the expected one; the reference is
+    The reference is divided by 64 in its own domain ``reference``; the oscillator (domain ``osc``) counts the changes
+    of the divided clock in windows of 1024 clocks. Good means a count within 5 % of the expected one; the reference is
     missed as soon as no change comes for twice its expected time, a few microseconds.
 
     Reset: not good. Latency: up to two windows until good.
@@ -111,6 +111,13 @@ class Supervisor(wiring.Component):
     Latency: locked after 256 oscillator clocks of steady lock; a loss acts within four.
     Reset: not locked. A reference that is absent from the start is no loss; the station does not run yet.
 
+    Parameters
+    ----------
+    external : bool
+        There is a reference apart from the oscillator, which can be lost.
+    relock_clocks : int
+        Wait for a lock before the PLL is reset.
+
     Ports
     -----
     reference_good : In(1)
@@ -140,7 +147,8 @@ class Supervisor(wiring.Component):
     """10 ms at 25 MHz; a PLL locks within 15 ms at most, usually in well under one."""
     RESET_CLOCKS = 16
 
-    def __init__(self, relock_clocks: int = 2 * RELOCK_CLOCKS):
+    def __init__(self, external: bool = True, relock_clocks: int = 2 * RELOCK_CLOCKS):
+        self._external = external
         self._relock_clocks = relock_clocks
         super().__init__()
 
@@ -148,9 +156,11 @@ class Supervisor(wiring.Component):
         m = Module()
         lock = Signal()
         m.submodules.lock_sync = FFSynchronizer(self.pll_lock, lock, o_domain="osc")
-        m.submodules.reference_event = reference_event = LatchedEvent()
+        if self._external:
+            m.submodules.reference_event = reference_event = LatchedEvent()
+            m.d.comb += reference_event.event.eq(self.started & ~self.reference_good)
+            m.d.comb += self.reference_lost.eq(reference_event.seen)
         m.submodules.lock_event = lock_event = LatchedEvent()
-        m.d.comb += self.reference_lost.eq(reference_event.seen)
         m.d.comb += self.lock_lost.eq(lock_event.seen)
 
         steady = Signal(range(self.STEADY_CLOCKS))
@@ -162,7 +172,6 @@ class Supervisor(wiring.Component):
         with m.Else():
             m.d.osc += self.pll_good.eq(1)
             m.d.osc += self.started.eq(1)
-        m.d.comb += reference_event.event.eq(self.started & ~self.reference_good)
         m.d.comb += lock_event.event.eq(self.started & ~lock)
 
         waited = Signal(range(self._relock_clocks + self.RESET_CLOCKS))

@@ -1,12 +1,14 @@
 """The pins' gearboxes: eight bins per word and pin, the bin with index 0 earliest.
 
-IDDRX2F and ODDRX2F move four bins per gear clock (FPGA-TN-02035: index 0 is the first on the pin);
-the gearing here joins two of these to a word. Data cross between word clock and gear clock held for a whole word and are captured in its middle.
+IDDRX2F and ODDRX2F move four bins per gear clock (FPGA-TN-02035: index 0 is the first on the pin); the gearing here
+joins two of these to a word. Data cross between word clock and gear clock held for a whole word and are captured in its
+middle.
 """
 
 from amaranth.hdl import Cat, ClockSignal, Instance, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from qrelay_gateware.layouts import LINE_BINS
 
 __all__ = ["PIN_LATENCY", "InputGear", "InputPins", "OutputGear", "OutputPins"]
@@ -17,8 +19,8 @@ INPUT_SHIFT_BINS = 1
 """Bins by which received words are moved so that output and input together take whole words: an input takes each bin at
 the edge that ends it."""
 PIN_LATENCY = 6
-"""Words from `OutputPins.words` over a wire shorter than a bin to `InputPins.words`, with the models' gearboxes (tests).
-The delays of real pads and gearboxes are measured by a loop from the start output to the start input."""
+"""Words from `OutputPins.words` over a wire shorter than a bin to `InputPins.words`, with the models' gearboxes
+(tests). The delays of real pads and gearboxes are measured by a loop from the start output to the start input."""
 
 
 class OutputGear(wiring.Component):

@@ -53,14 +53,14 @@ def flash(board: Board, bitstream: Path, *, persistent: bool = False, timeout_se
     if done.returncode == 0:
         return
     said = f"{done.stdout}\n{done.stderr}"
-    if "libusb" in said and ("shared librar" in said or "not found" in said.lower() and "libusb-1.0" in said):
+    words = said.lower()
+    if "libusb" in words and ("shared librar" in words or "cannot open" in words):
         raise FlashError("libusb-1.0 is missing: install it (Debian: apt install libusb-1.0-0)")
-    if any(words in said.lower() for words in ("device not found", "no device", "unable to open ftdi", "no cable")):
-        raise FlashError(
-            f"no {board.name} found on USB: connect {board.serial_port}; another program or a missing udev rule may "
-            "also hide it"
-        )
-    if "permission" in said.lower() or "access denied" in said.lower():
+    if "permission" in words or "access denied" in words:
         raise FlashError(f"no permission for the {board.name} on USB: add openFPGALoader's udev rules, or run as root")
+    if any(sign in words for sign in ("device not found", "no device", "unable to open ftdi", "no cable")):
+        raise FlashError(
+            f"no {board.name} found on USB: connect {board.serial_port}; another program that holds it also hides it"
+        )
     last = [line.strip() for line in said.splitlines() if line.strip()][-3:]
     raise FlashError(f"{Path(command[0]).name} ended with status {done.returncode}: " + " | ".join(last))

@@ -32,7 +32,7 @@ class Site:
     @property
     def clock_input(self) -> bool:
         """The pad reaches a PLL or the clock network without passing the fabric (true side of the pair only)."""
-        return "GPLL" in self.function and "T_IN" in self.function or "PCLKT" in self.function
+        return ("GPLL" in self.function and "T_IN" in self.function) or "PCLKT" in self.function
 
 
 class PinMap:
@@ -63,7 +63,9 @@ class PinMap:
         for use, name in uses.items():
             site = self.site(name)
             if name in taken:
-                raise PinError(f"header pin {name} ({site.pin}) is used for {taken[name]} and {use}; give one another pin")
+                raise PinError(
+                    f"header pin {name} ({site.pin}) is used for {taken[name]} and {use}; give one another pin"
+                )
             taken[name] = use
             if site.gearing and site.edge == edge:
                 continue
@@ -83,7 +85,7 @@ class PinMap:
         if not site.clock_input:
             able = ", ".join(f"{n} ({s.pin}, {s.function})" for n, s in self.sites.items() if s.clock_input)
             raise PinError(
-                f"{use} on header pin {name} ({self.device} pin {site.pin}): this pin has no way to a PLL or clock network"
+                f"{use} on header pin {name} ({self.device} pin {site.pin}): this pin reaches no PLL or clock network"
                 f" but through the fabric, whose delay differs from build to build. Pins that have: {able or 'none'}"
             )
 

@@ -62,7 +62,9 @@ class TimingReport:
             name = _clock_name(net, names)
             clocks[name] = ClockTiming(name, entry["achieved"], entry["constraint"])
         paths = tuple(_path(entry, names) for entry in raw.get("critical_paths", []))
-        used = {kind: (entry["used"], entry["available"]) for kind, entry in raw["utilization"].items() if entry["used"]}
+        used = {
+            kind: (entry["used"], entry["available"]) for kind, entry in raw["utilization"].items() if entry["used"]
+        }
         return cls(clocks, paths, used)
 
     @property
@@ -88,17 +90,22 @@ class TimingReport:
                 sentences.append(f"clock {clock.clock} is not in the clock plan; there are: {', '.join(expected_mhz)}")
             elif clock.constraint_mhz < 0.999 * wanted:
                 sentences.append(
-                    f"clock {clock.clock} is constrained to {clock.constraint_mhz:.2f} MHz, the plan has {wanted:.2f} MHz"
+                    f"clock {clock.clock} is constrained to {clock.constraint_mhz:.2f} MHz, the plan has "
+                    f"{wanted:.2f} MHz"
                 )
         absent = [clock for clock in expected_mhz if clock not in self.clocks]
         if absent:
-            sentences.append(f"no timing for {', '.join(absent)}: the clocks that were found are {', '.join(self.clocks)}")
+            sentences.append(
+                f"no timing for {', '.join(absent)}: the clocks that were found are {', '.join(self.clocks)}"
+            )
         limits = {(c.source, c.target): c for c in crossings}
         for path in self.crossings:
             limit = limits.get((path.source, path.target))
             between = f"{path.source} to {path.target} ({path.first} to {path.last}, {path.delay_ns:.2f} ns)"
             if limit is None:
-                sentences.append(f"undeclared crossing {between}; declare it with a limit in the board file or remove it")
+                sentences.append(
+                    f"undeclared crossing {between}; declare it with a limit in the board file or remove it"
+                )
             elif path.delay_ns > limit.limit_ns:
                 sentences.append(f"crossing {between} exceeds its limit of {limit.limit_ns:g} ns: {limit.why}")
         return sentences

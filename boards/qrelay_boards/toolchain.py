@@ -34,7 +34,8 @@ def _command(tool: str) -> list[str]:
         metadata.version(distribution)
     except metadata.PackageNotFoundError:
         raise ToolError(
-            f"{tool} is not there: install the packages for gateware (pip install 'qrelay[gateware]'), or set {variable}"
+            f"{tool} is not there: install the packages for gateware (pip install 'qrelay[gateware]'), "
+            f"or set {variable}"
         ) from None
     return [sys.executable, "-c", f"import sys; {call}; sys.exit(r(sys.argv[1:]))"]
 

@@ -12,6 +12,7 @@ from amaranth.lib import io
 from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer
 from amaranth.lib.wiring import connect
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
 from qrelay.protocol.identity import Capability, Entropy, Phy
 from qrelay.protocol.registers import DETECTORS, LINES
 from qrelay_gateware.edge_to_click import EdgeToClick
@@ -107,7 +108,7 @@ class Ulx3sTop(Elaboratable):
         m.domains.gear_n = ClockDomain(async_reset=True, clk_edge="neg")
 
         m.submodules.osc_buffer = osc_buffer = io.Buffer("i", platform.request("clk25", dir="-"))
-        m.submodules.supervisor = supervisor = Supervisor()
+        m.submodules.supervisor = supervisor = Supervisor(plan.external)
         m.submodules.pll = pll = ClockPll(plan)
         m.submodules.tree = self._tree = tree = EdgeClockTree()
         m.d.comb += [

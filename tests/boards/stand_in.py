@@ -1,8 +1,9 @@
-"""A small station with the ports of the real one, in which everything has an effect: to test board and build quickly."""
+"""A small station with the ports of the real one, all of which have an effect: to test board and build quickly."""
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from qrelay_gateware.layouts import LINE_BINS, Hits, Lines
 
 

@@ -6,6 +6,7 @@ import pytest
 from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from benches import run_bench
 from qrelay_boards.ecp5_clocks import EdgeClockTree
 from qrelay_boards.ecp5_x2 import InputPins, OutputPins

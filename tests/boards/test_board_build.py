@@ -1,0 +1,82 @@
+"""The whole build on a small station: tools, rules and manifest, without the hours of a full design."""
+
+import hashlib
+import json
+
+import pytest
+from amaranth.hdl import Module
+from stand_in import StandIn
+
+from qrelay.protocol import PROTOCOL_HASH
+from qrelay_boards import boards
+from qrelay_boards.build import build
+from qrelay_boards.timing_report import TimingError
+from qrelay_boards.toolchain import ToolError, run_tool
+
+BOARD = boards()["ulx3s-85f"]
+CELLS = dict(BOARD.minimum_cells) | {"DP16KD": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free_running", [False, True])
+def test_build(tmp_path, free_running):
+    said = []
+    result = build(
+        BOARD,
+        out_dir=tmp_path,
+        free_running=free_running,
+        progress=said.append,
+        station=StandIn(),
+        minimum_cells=CELLS,
+    )
+    manifest = json.loads(result.manifest.read_text())
+    assert manifest["passed"]
+    assert manifest["protocol_hash"] == f"{PROTOCOL_HASH:#018x}"
+    assert manifest["bitstream_sha256"] == hashlib.sha256(result.bitstream.read_bytes()).hexdigest()
+    assert manifest["clock_plan"]["external"] is not free_running
+    assert ("free-running" in result.bitstream.name) is free_running
+    assert manifest["clock_plan"]["error_ppb"] == (550_046 if free_running else 0)
+    assert any("internal clock" in line for line in said) is free_running
+    assert result.bitstream.stat().st_size > 50_000
+    # Output pins on 8 lines, start and probe; input pins on 4 detectors and start; nothing else has gearboxes.
+    assert (result.cells["ODDRX2F"], result.cells["IDDRX2F"]) == (10, 5)
+    # The words cross with room to spare even in a small design.
+    crossings = manifest["timing"]["1"]["crossings_ns"]
+    assert crossings["word_clock -> gear_clock"] < 4.9
+    assert crossings["gear_clock -> word_clock"] < 4.9
+    # The reference goes to the PLL in the corner of its own pin.
+    if not free_running:
+        assert "EHXPLL_UR" in (tmp_path / "seed1.log").read_text()
+    # No absolute path of this machine in what is kept.
+    for kept in (result.manifest, tmp_path / "seed1.report.json"):
+        assert str(tmp_path) not in kept.read_text()
+
+
+def test_removed_logic_fails(tmp_path):
+    """A station whose hits go nowhere loses its input gearboxes in synthesis."""
+
+    class Silent(StandIn):
+        def elaborate(self, platform):
+            m = Module()
+            m.d.comb += self.tx.valid.eq(self.clock_locked)
+            return m
+
+    with pytest.raises(TimingError, match="0 cells IDDRX2F in the netlist, at least 5 expected"):
+        build(BOARD, out_dir=tmp_path, station=Silent(), minimum_cells=CELLS)
+
+
+def test_seeds_must_be_positive(tmp_path):
+    with pytest.raises(ValueError, match="seeds 0: at least one is needed"):
+        BOARD.build(out_dir=tmp_path, seeds=0)
+
+
+def test_missing_tool(tmp_path, monkeypatch):
+    monkeypatch.setenv("YOSYS", "no-such-yosys")
+    with pytest.raises(ToolError, match="YOSYS names 'no-such-yosys', which is not there"):
+        run_tool("yosys", [], tmp_path, "log")
+
+
+def test_failing_tool(tmp_path, monkeypatch):
+    monkeypatch.setenv("YOSYS", "sh -c 'echo first; echo ERROR: no such module; exit 3'")
+    with pytest.raises(ToolError, match=r"^yosys ended with status 3: ERROR: no such module$"):
+        run_tool("yosys", [], tmp_path, "log")

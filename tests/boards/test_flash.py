@@ -1,0 +1,77 @@
+"""Flashing with programs made for the purpose in place of openFPGALoader."""
+
+import stat
+import sys
+
+import pytest
+
+from qrelay_boards import boards
+from qrelay_boards.flash import FlashError
+
+BOARD = boards()["ulx3s-85f"]
+
+
+@pytest.fixture
+def bitstream(tmp_path):
+    file = tmp_path / "qrelay.bit"
+    file.write_bytes(b"\xff\x00")
+    return file
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Put a program on an otherwise empty path; it notes its arguments in a file."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere" / "python"))
+
+    def make(status=0, says="", name="openFPGALoader"):
+        file = folder / name
+        file.write_text(f"#!/bin/sh\necho \"$@\" > {tmp_path}/arguments\necho '{says}' >&2\nexit {status}\n")
+        file.chmod(file.stat().st_mode | stat.S_IEXEC)
+
+    return make
+
+
+@pytest.mark.parametrize(("persistent", "option"), [(False, "--write-sram"), (True, "--write-flash")])
+@pytest.mark.parametrize("name", ["openFPGALoader", "openfpgaloader-cli"])
+def test_arguments(program, bitstream, tmp_path, persistent, option, name):
+    program(name=name)
+    BOARD.flash(bitstream, persistent=persistent)
+    assert (tmp_path / "arguments").read_text().split() == ["--board", "ulx3s", option, str(bitstream)]
+
+
+def test_no_program(program, bitstream):
+    with pytest.raises(FlashError, match="openFPGALoader is not there: install it"):
+        BOARD.flash(bitstream)
+
+
+def test_no_bitstream(program, tmp_path):
+    program()
+    with pytest.raises(FlashError, match="does not exist; make it with `qrelay build ulx3s-85f`"):
+        BOARD.flash(tmp_path / "none.bit")
+
+
+LIBUSB = (
+    "error while loading shared libraries: libusb-1.0.so.0: cannot open shared object file: No such file or directory"
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "message"),
+    [
+        (127, LIBUSB, r"^libusb-1.0 is missing: install it \(Debian: apt install libusb-1.0-0\)$"),
+        (1, "unable to open ftdi device: -3 (device not found)", "^no ulx3s-85f found on USB: connect FT231X"),
+        (
+            1,
+            "unable to open ftdi device: -4 (usb_open() failed: permission denied)",
+            "^no permission for the ulx3s-85f",
+        ),
+        (3, "CRC error", r"^openFPGALoader ended with status 3: CRC error$"),
+    ],
+)
+def test_failures(program, bitstream, status, says, message):
+    program(status, says)
+    with pytest.raises(FlashError, match=message):
+        BOARD.flash(bitstream)
