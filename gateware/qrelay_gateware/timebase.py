@@ -42,7 +42,7 @@ class TimeBase(wiring.Component):
     Latency: `go` and `refused` in the word of the start event; `running` rises with `slot_word` = start_slot / 4
     `start_latency` words later. `disarm` acts on all outputs in the next word, `start` on `start_out` in the next word,
     an edge on the sync counters two words later and on `sync_slip` in the next word.
-    Reset: idle, the start input as if it had been high (no edge from a line that idles high).
+    Reset: idle. Nothing can start in the first word after it, so a start input that idles high has no edge.
     Overflow: the slot index wraps at 2^48, the sync counters wrap at 2^32.
 
     Parameters
@@ -99,7 +99,7 @@ class TimeBase(wiring.Component):
         m = Module()
         config = self.config
 
-        before = Signal(init=1)
+        before = Signal()
         """Last bin of the word before."""
         rises = Signal(LINE_BINS)
         m.d.comb += rises.eq(self.start_bins & ~Cat(before, self.start_bins[:-1]))

@@ -4,6 +4,7 @@ import cocotb
 import numpy as np
 from amaranth.lib import data
 from clocked import clocked_words
+from cocotb.triggers import FallingEdge
 
 from benches import pack, unpack
 from qrelay_gateware.layouts import config_layout, status_layout
@@ -13,6 +14,20 @@ START_LATENCY = 7
 CONFIG = data.Layout.cast(config_layout("timebase"))
 STATUS = data.Layout.cast(status_layout("timebase"))
 PORTS = ["go", "running", "slot_word", "armed", "finished", "refused", "sync_slip", "start_out"]
+
+
+@cocotb.test()
+@cocotb.parametrize(length=[0, 4000])
+async def a_run_without_length_has_no_end(dut, length):
+    """The word countdown takes 10 days to end by itself, so the bench brings it to its end."""
+    strobes = {"arm": [1, 0, 0], "start": [0, 0, 1], "disarm": [0] * 3, "start_bins": [0] * 3}
+    config = pack(CONFIG, {"length": length})
+    await clocked_words(dut, {name: [*column, *[0] * 20] for name, column in strobes.items()}, [], config=config)
+    assert dut.running.value == 1
+    dut.words_left.value = 0
+    for _ in range(3):
+        await FallingEdge(dut.clk)
+    assert dut.running.value == (length == 0)
 
 
 @cocotb.test()

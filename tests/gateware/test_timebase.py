@@ -160,6 +160,13 @@ def test_disarm_wins_in_every_state(word):
     assert not (both["armed"] | both["go"]).any()
 
 
+def test_disarm_in_the_last_word_wins_over_finished():
+    settings = TimeBaseSettings(3, length=40)
+    result = simulate(settings, 30, arm=[1], start=[4], disarm=[16])
+    np.testing.assert_array_equal(np.flatnonzero(result["running"]), np.arange(7, 17))
+    assert not result["finished"].any()
+
+
 def test_refused_start_can_be_armed_again():
     settings = TimeBaseSettings(2, start_source=1)
     result = simulate(settings, 30, arm=[1, 10], start_bins={5: 0xFF, 7: 0xF0, 14: 0xF8})

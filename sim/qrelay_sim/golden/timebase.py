@@ -42,9 +42,9 @@ class TimeBaseSettings:
 
 
 def rising_edges(bins: ArrayLike) -> NDArray[np.uint8]:
-    """Mask of the rising edges in each word of a sampled input; the input counts as high before the first word."""
+    """Mask of the rising edges in each word of a sampled input; the input counts as low before the first word."""
     samples = np.unpackbits(np.asarray(bins, np.uint8)[:, None], axis=1, bitorder="little").ravel()
-    before = np.concatenate(([1], samples[:-1]))
+    before = np.concatenate(([0], samples[:-1]))
     return np.packbits((samples & ~before & 1).reshape(-1, _BINS), axis=1, bitorder="little").ravel()
 
 
