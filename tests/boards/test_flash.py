@@ -1,6 +1,7 @@
 """Flashing with programs made for the purpose in place of openFPGALoader."""
 
 import stat
+import subprocess
 import sys
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from qrelay_boards import boards
 from qrelay_boards.flash import FlashError
 
+PYTHON = sys.executable
 BOARD = boards()["ulx3s-85f"]
 
 
@@ -75,3 +77,12 @@ def test_failures(program, bitstream, status, says, message):
     program(status, says)
     with pytest.raises(FlashError, match=message):
         BOARD.flash(bitstream)
+
+
+def test_flashing_needs_no_gateware_packages():
+    """A control PC flashes boards without Amaranth."""
+    script = (
+        "import sys, qrelay_boards.flash; qrelay_boards.boards(); print([m for m in sys.modules if 'amaranth' in m])"
+    )
+    done = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

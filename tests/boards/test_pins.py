@@ -3,7 +3,8 @@
 import pytest
 
 from qrelay_boards.pins import PinError
-from qrelay_boards.ulx3s import HEADER, REFERENCE_PIN, header_map
+from qrelay_boards.ulx3s import HEADER, REFERENCE_PIN
+from qrelay_boards.ulx3s_top import header_map
 
 PINS = header_map()
 
