@@ -106,6 +106,8 @@ def describe_identity(identity: Identity) -> dict[str, Any]:
         "detectors": identity.detectors,
         "lines": identity.lines,
         "phy": identity.phy.name.lower(),
+        "fine_first": identity.fine_first,
+        "fine_step": identity.fine_step,
         "entropy": identity.entropy.name.lower(),
         "latency_words": {
             "start": identity.start_latency,

@@ -57,8 +57,17 @@ class Collector:
             if board.link.failure is not None:
                 raise LinkError(f"station {station} is lost: {board.link.failure}; what was taken before is kept")
         if self._sampling and self._clicks >= self._sample:
-            self._boards["receiver"].write("events.enable_click", 0)
-            self._sampling = False
+            self._end_sampling(self._boards["receiver"])
+
+    def _end_sampling(self, receiver: Board) -> None:
+        """Stop click records. Clicks dropped meanwhile are no fault: an alarm that only they raised is cleared."""
+        self._sampling = False
+        receiver.write("events.enable_click", 0)
+        events = receiver.read_group("events")
+        dropped = {kind.name.lower(): events[f"dropped_{kind.name.lower()}"] for kind in RecordKind}
+        self._folder.log("click sample complete", clicks=self._clicks, dropped=dropped)
+        if not any(count for kind, count in dropped.items() if kind != "click"):
+            receiver.write("system.alarms", Alarm.RECORDS_DROPPED)
 
     def drain_to_the_end(self) -> None:
         """Take the rest after the stations have stopped, and close the account."""

@@ -186,9 +186,8 @@ def registers(*, as_json: bool) -> int:
             name = f"{group.name}.{register.name}"
             print(f"  {address:#06x} {name:<34} {register.width:>2} bit {register.access:<6} {register.doc}{unit}")
     for window in WINDOWS:
-        print(
-            f"table {window.name}: {window.base:#06x}, {window.depth} x {window.width} bit, {window.access}: {window.doc}"
-        )
+        shape = f"{window.depth} x {window.width} bit"
+        print(f"table {window.name}: {window.base:#06x}, {shape}, {window.access}: {window.doc}")
     return 0
 
 

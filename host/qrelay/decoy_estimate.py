@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from .config import RunConfig
 from .estimate import PairEstimate
+from .protocol.choice import PHASES
 
 __all__ = ["ParityEstimate", "estimate_parity"]
 
@@ -33,7 +34,9 @@ def estimate_parity(config: RunConfig, pairs: list[PairEstimate]) -> ParityEstim
     mu, nu = (config.settings[role].mean_photon_number for role in roles[:2])
     if not key.matched or not decoy.matched or not 0 < nu < mu:
         return None
-    matched_fraction = 2 / 16
+    matched_fraction = 2 / PHASES
+    if key.matched > key.slots * matched_fraction or decoy.matched > decoy.slots * matched_fraction:
+        return None
     found = asymptotic_estimate(
         2 * mu,
         2 * nu,

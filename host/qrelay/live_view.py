@@ -121,6 +121,14 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
     for name, alarms in outcome["alarms"].items():
         if alarms:
             console.print(f"alarms of {name}: {', '.join(alarms)}", highlight=False)
+    for station, kinds in outcome["accounting"].items():
+        for kind, entry in kinds.items():
+            for what, count in entry.items():
+                if count and what in ("lost_on_link", "dropped_by_station", "unaccounted"):
+                    wanted = " (only a sample was wanted)" if kind == "click" and what == "dropped_by_station" else ""
+                    console.print(
+                        f"{station}: {count:,} {kind} records {what.replace('_', ' ')}{wanted}", highlight=False
+                    )
     for plot in outcome["plots"]:
         console.print(f"plot {plot}", highlight=False, soft_wrap=True)
     console.print(f"run folder {outcome['run_folder']}", highlight=False, soft_wrap=True)

@@ -53,8 +53,8 @@ def _fringe(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: M
     axes.set_xlabel("phase difference, Alice minus Bob (1/16 turn)")
     axes.set_ylabel(f"successes, {config.sifting.key}-{config.sifting.key}")
     axes.set_title("Interference of Alice and Bob across the relay")
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8)
+    axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
+    axes.legend(fontsize=8, ncols=2, loc="upper center")
 
 
 def _gains(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -81,12 +81,18 @@ def _gains(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Ma
 def _clicks(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     del result
     histogram = np.asarray(manifest["click_fines"])
-    for detector, spec in enumerate(config.receiver.detectors):
-        fines = np.flatnonzero(histogram[detector])
-        axes.plot(fines, histogram[detector][fines], "o-", ms=4, label=spec.name)
+    identity = manifest["stations"]["receiver"]
+    fines = np.arange(identity["fine_first"], FINES_PER_SLOT, identity["fine_step"])
+    detectors = config.receiver.detectors
+    width = 0.8 * identity["fine_step"] / len(detectors)
+    for detector, spec in enumerate(detectors):
+        place = fines + (detector - (len(detectors) - 1) / 2) * width
+        # A delay in fines may have moved clicks off the values that the inputs can give: all of a bin count.
+        counts = np.add.reduceat(np.roll(histogram[detector], identity["fine_step"] // 2 - fines[0]), fines - fines[0])
+        axes.bar(place, counts, width, label=spec.name)
     axes.set_xlim(0, FINES_PER_SLOT)
+    axes.set_xticks(fines)
     axes.set_xlabel(f"position in the slot (1/256 slot = {fines_to_ps(1):.2f} ps)")
     axes.set_ylabel("clicks in the sample")
     axes.set_title("Clicks inside the slot")
-    axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)

@@ -100,6 +100,8 @@ class Run:
         began = moved = time.monotonic()
         try:
             while not stop.is_set():
+                # Read first: what follows then holds everything up to the end.
+                finished = State.FINISHED in self.boards["receiver"].state()
                 self.collector.drain()
                 slot = self.boards["receiver"].read("timebase.slot_now")
                 now = time.monotonic()
@@ -111,7 +113,7 @@ class Run:
                 self.counters = self.boards["receiver"].counters()
                 clicks = sum(self.counters[f"clicks_{i}"] for i in range(4))
                 on_progress(self.tally.progress(min(done, self.config.slots or done), clicks))
-                if State.FINISHED in self.boards["receiver"].state():
+                if finished:
                     break
                 if now - moved > _STANDSTILL_S:
                     raise RunError(f"the receiver's slot counter stands at {slot} for {_STANDSTILL_S:g} s")

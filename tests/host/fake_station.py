@@ -4,12 +4,14 @@ It stands in for board and twin where the host itself is under test. `FakeRelay`
 its receiver announces successes drawn from the closed form and from what the two senders' keys say they emitted.
 """
 
+import contextlib
 import socket
 import threading
 import time
 from dataclasses import replace
 
 import numpy as np
+
 from qrelay.choices import ChoiceStream
 from qrelay.modulation import sender_lines
 from qrelay.protocol import PROTOCOL_HASH
@@ -47,6 +49,8 @@ IDENTITY = Identity(
     fifo_status=16,
     link_baud=0,
 )
+
+NOTHING = State(0)
 
 
 class FakeStation:
@@ -98,10 +102,8 @@ class FakeStation:
     def vanish(self):
         """The cable is pulled."""
         if self._client is not None:
-            try:
+            with contextlib.suppress(OSError):
                 self._client.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     # -- registers by name
 
@@ -183,11 +185,8 @@ class FakeStation:
             self.words[address] = value
 
     def send(self, packet):
-        with self._send_lock:
-            try:
-                self._client.sendall(self.mangle(packet))
-            except (OSError, AttributeError):
-                pass
+        with self._send_lock, contextlib.suppress(OSError, AttributeError):
+            self._client.sendall(self.mangle(packet))
 
     def send_records(self, kind, words, lose=False):
         """Put 64-bit records into packets; `lose` counts them but sends nothing."""
@@ -227,7 +226,7 @@ class FakeRelay:
         for station in self.stations.values():
             station.close()
 
-    def _state(self, name, on=State(0), off=State(0)):
+    def _state(self, name, on=NOTHING, off=NOTHING):
         station = self.stations[name]
         station.put("system.state", (State(station.get("system.state")) | on) & ~off)
 

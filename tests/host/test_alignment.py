@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from fake_station import IDENTITY
+
 from qrelay.alignment import align
 from qrelay.errors import ConfigError
 
@@ -14,8 +15,11 @@ PATHS = ("alice_m1", "source_m1", "source_m2", "bob_m2")
 def emission_time(identity, timing, late, slot):
     """Absolute slot at which the light of `slot` leaves, the start pulse being at 0."""
     word_of_start = late + identity.start_latency
-    return 4 * (word_of_start + identity.line_latency + identity.pin_latency) + slot - timing.start_slot + (
-        timing.line_delay_slots
+    return (
+        4 * (word_of_start + identity.line_latency + identity.pin_latency)
+        + slot
+        - timing.start_slot
+        + (timing.line_delay_slots)
     )
 
 
@@ -27,7 +31,7 @@ def tagged(identity, timing, late, delay, time):
 def check(identities, paths, late, frame, slots, trims=(0, 0, 0, 0)):
     alignment = align(identities, paths, slots=slots, frame_slots=frame, start_delay_words=late, trims=trims)
     step = max(frame, 8)
-    at = {name: timing for name, timing in alignment.stations.items()}
+    at = dict(alignment.stations)
     for timing in at.values():
         assert timing.start_slot % 8 == 0
         assert timing.start_slot % step == at["source"].start_slot % step
@@ -88,7 +92,9 @@ def test_frames_of_unlike_segments_keep_their_phase():
 
 def test_paths_that_cannot_be_made_up_for_are_refused():
     identities = dict.fromkeys(STATIONS, IDENTITY)
-    with pytest.raises(ConfigError, match="detector 0 would need a delay of 49996 .* make the two source paths more equal"):
+    with pytest.raises(
+        ConfigError, match=r"detector 0 would need a delay of 49996 .* make the two source paths more equal"
+    ):
         align(identities, {"alice_m1": 0, "source_m1": 0, "source_m2": 49994, "bob_m2": 49994}, slots=8)
     paths = {"alice_m1": 1000, "source_m1": 0, "source_m2": 0, "bob_m2": 2000}
     with pytest.raises(ConfigError, match="line delays make up for 255"):

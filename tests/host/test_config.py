@@ -1,4 +1,5 @@
 import pytest
+
 from qrelay.config import load_config, parse_config
 from qrelay.demo_config import demo_text
 from qrelay.errors import ConfigError
@@ -42,7 +43,11 @@ def test_the_demo_takes_what_the_command_line_changes():
         ('alice = "twin"', 'alice = "/dev/ttyUSB0"', "stations: light passes between simulated boards only"),
         ("g2 = 0.010", "g2 = 0.9\nsource_mean_photon_number2 = 1", "twin.source_mean_photon_number2: no such key"),
         ('name = "demo"', 'name = "a/b"', "name: String should match pattern"),
-        ("level_code = 2", "level_code = 4", "settings.2.level_code: Input should be less than or equal to 3 (given: 4)"),
+        (
+            "level_code = 2",
+            "level_code = 4",
+            "settings.2.level_code: Input should be less than or equal to 3 (given: 4)",
+        ),
         ("seed = 1 ", "seed = ", "not valid TOML"),
     ],
 )
@@ -73,5 +78,5 @@ def test_boards_need_path_delays_and_no_seed():
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="cannot read .*nowhere.toml"):
+    with pytest.raises(ConfigError, match=r"cannot read .*nowhere.toml"):
         load_config(tmp_path / "nowhere.toml")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from qrelay.frame import FrameLayout
 
 LAYOUT = FrameLayout((0, 1, 2, 3), (24, 8, 64, 4 * 10))

@@ -1,4 +1,5 @@
 import pytest
+
 from qrelay.modulation import line_index, sender_lines, source_lines
 from qrelay.protocol.registers import SEGMENT_KINDS
 

@@ -1,6 +1,7 @@
 import random
 
 import pytest
+
 from qrelay.packet_decoder import PacketDecoder
 from qrelay.protocol.packets import EVENT_BASE, PacketKind, frame_packet
 from qrelay.protocol.records import RecordKind

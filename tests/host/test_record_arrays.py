@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from qrelay.protocol.records import RECORDS, RecordKind
 from qrelay.record_arrays import pack_records, unpack_records
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from qrelay.sifting import PHASE_OFFSETS, Announcements, estimate_phase_offset, sift
 
 

@@ -1,4 +1,5 @@
 import pytest
+
 from qrelay.errors import ConfigError
 from qrelay.success_rules import OPPOSITE_SIGN, SAME_SIGN, success_rule
 

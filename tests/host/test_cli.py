@@ -1,0 +1,143 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from fake_station import FakeRelay, FakeStation
+
+import qrelay.bench
+from qrelay import cli
+from qrelay.demo_config import demo_text
+
+COMMANDS = ("demo", "devices", "info", "build", "flash", "twin", "run")
+
+
+def call(monkeypatch, capsys, *arguments):
+    """Exit code, standard output and standard error of the command."""
+    monkeypatch.setattr(sys, "argv", ["qrelay", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    captured = capsys.readouterr()
+    return end.value.code or 0, captured.out, captured.err
+
+
+@pytest.fixture
+def fake_twin(monkeypatch):
+    def start(config, progress, *, link="tcp"):
+        return FakeRelay(config.twin_settings(), slots_per_second=40e6)
+
+    monkeypatch.setattr(qrelay.bench, "start_twin", start)
+
+
+def test_help_is_quick_and_every_command_has_an_example():
+    listed = subprocess.run([sys.executable, "-m", "qrelay", "--help"], capture_output=True, text=True, check=True)
+    for command in COMMANDS:
+        assert command in listed.stdout
+    best = min(timed("-m", "qrelay", "--help") for _ in range(3))
+    assert best < 0.6  # 0.3 s on an idle machine; this one may be busy
+    assert min(timed("-c", "import qrelay") for _ in range(3)) < 0.3
+
+
+def timed(*arguments):
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+    return time.perf_counter() - began
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command(monkeypatch, capsys, command):
+    code, out, _ = call(monkeypatch, capsys, command, "--help")
+    assert code == 0
+    assert f"Example: qrelay {command}" in out
+    assert "--json" in out
+
+
+def test_help_loads_nothing_heavy():
+    heavy = ("numpy", "pyarrow", "matplotlib", "serial", "rich")
+    script = f"import sys, qrelay.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_demo_json(monkeypatch, capsys, fake_twin, tmp_path):
+    code, out, err = call(monkeypatch, capsys, "demo", "--slots", 8_000_000, "--json", "--output", tmp_path)
+    assert code == 0, err
+    shown = json.loads(out)
+    wanted = "slots slots_per_second successes sifted qber qber_std qber_model gain gain_std gain_model "
+    wanted += "rate_bit_per_slot stations run_folder"
+    for key in wanted.split():
+        assert key in shown
+    assert shown["slots"] == 8_000_000
+    assert set(shown["stations"]) == {"alice", "bob", "source", "receiver"}
+    assert all(station["rtl"] is True for station in shown["stations"].values())
+    assert {p.rsplit("/", 1)[1] for p in shown["plots"]} == {"fringe.png", "gains.png", "clicks.png"}
+
+
+def test_demo_in_words(monkeypatch, capsys, fake_twin, tmp_path):
+    code, out, err = call(monkeypatch, capsys, "demo", "--slots", 4_000_000, "--output", tmp_path)
+    assert code == 0, err
+    for words in (
+        "Measured against the closed form",
+        "gain mu-mu",
+        "QBER mu-mu",
+        "audit of alice: passed",
+        "run folder",
+    ):
+        assert words in out
+    assert "QBER" in err
+    assert "model 6.65%" in err
+
+
+def test_demo_for_some_seconds(monkeypatch, capsys, fake_twin, tmp_path):
+    code, out, err = call(monkeypatch, capsys, "demo", "--seconds", 1, "--json", "--output", tmp_path)
+    assert code == 0, err
+    shown = json.loads(out)
+    assert shown["partial"] is True
+    assert shown["slots"] > 1_000_000
+
+
+def test_run_from_a_file(monkeypatch, capsys, fake_twin, tmp_path):
+    path = tmp_path / "my.toml"
+    code, out, _ = call(monkeypatch, capsys, "run", "--template")
+    assert out == demo_text()
+    path.write_text(demo_text(slots=800_000, output=str(tmp_path)))
+    code, out, err = call(monkeypatch, capsys, "run", path, "--json")
+    assert code == 0, err
+    assert json.loads(out)["slots"] == 800_000
+
+
+def test_wrong_usage_is_exit_code_2(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "wrong.toml"
+    path.write_text(demo_text().replace("dead_slots = 0", "dead_slots = -1"))
+    code, out, err = call(monkeypatch, capsys, "run", path)
+    assert (code, out) == (2, "")
+    assert "receiver.dead_slots: Input should be greater than or equal to 0 (given: -1)" in err
+    assert call(monkeypatch, capsys, "run")[0] == 2
+    assert call(monkeypatch, capsys, "demo", "--slots", "many")[0] == 2
+    assert call(monkeypatch, capsys, "nonsense")[0] == 2
+    code, _, err = call(monkeypatch, capsys, "build", "no-such-board")
+    assert code == 2
+    assert "no board 'no-such-board'; there are ulx3s-85f" in err
+
+
+def test_failure_is_exit_code_1(monkeypatch, capsys):
+    code, _, err = call(monkeypatch, capsys, "info", "socket://127.0.0.1:9")
+    assert code == 1
+    assert err.startswith("error: cannot open socket://127.0.0.1:9")
+    code, _, err = call(monkeypatch, capsys, "flash", "ulx3s-85f", "--bitstream", "/nowhere.bit")
+    assert code == 1
+    assert "/nowhere.bit" in err
+
+
+def test_info_and_devices(monkeypatch, capsys):
+    with FakeStation() as station:
+        code, out, _ = call(monkeypatch, capsys, "info", station.url, "--json")
+        assert code == 0
+        assert json.loads(out)["identity"]["board"] == "fake"
+        code, out, _ = call(monkeypatch, capsys, "info", station.url)
+        assert "board: fake" in out
+        code, out, _ = call(monkeypatch, capsys, "devices", station.url, "--json")
+        assert json.loads(out)[-1]["station"]["board"] == "fake"
+    code, out, _ = call(monkeypatch, capsys, "info", "--registers", "--json")
+    assert json.loads(out)["receiver.dead_slots_0"]["width"] == 16

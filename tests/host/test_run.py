@@ -1,0 +1,258 @@
+"""Whole runs against a relay in Python. The seeds are fixed; bounds of 4 standard errors have a false-alarm rate of
+6e-5 each for a new seed."""
+
+import json
+import stat
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_station import FakeRelay
+
+import qrelay.bench
+from qrelay.analysis import analyse
+from qrelay.choice_keys import ChoiceKey
+from qrelay.config import load_config, parse_config
+from qrelay.demo_config import demo_text
+from qrelay.errors import RunError
+from qrelay.run import execute
+from qrelay.run_folder import read_announcements
+from qrelay.status import Alarm
+
+
+@pytest.fixture
+def relay(monkeypatch):
+    """Run files that ask for the twin get a `FakeRelay` with these options instead."""
+    options = {}
+    relays = []
+
+    def start(config, progress, *, link="tcp"):
+        relays.append(FakeRelay(config.twin_settings(), **options))
+        return relays[-1]
+
+    monkeypatch.setattr(qrelay.bench, "start_twin", start)
+    options["relays"] = relays
+
+    class Handle:
+        def set(self, **values):
+            options.update(values)
+
+        @property
+        def now(self):
+            return relays[-1]
+
+    del options["relays"]
+    return Handle()
+
+
+def text(tmp_path, slots=40_000_000, **changes):
+    made = demo_text(slots=slots, output=str(tmp_path), seed=5)
+    for old, new in changes.values():
+        assert old in made
+        made = made.replace(old, new)
+    return made
+
+
+def go(run_text, **options):
+    return execute(parse_config(run_text), run_text, **options)
+
+
+def test_gain_and_qber_agree_with_the_closed_form(relay, tmp_path):
+    relay.set(slots_per_second=60e6)
+    seen = []
+    outcome = go(text(tmp_path), on_progress=seen.append)
+    result = outcome.result
+    assert outcome.trouble is None
+    assert result["slots"] == result["live_slots"] == 40_000_000
+    assert result["partial"] is False
+    assert 1200 < result["sifted"] < 1650
+    assert abs(result["qber_sigma"]) < 4
+    assert abs(result["gain_sigma"]) < 4
+    assert result["largest_deviation_sigma"] < 4
+    assert result["qber_model"] == pytest.approx(0.0666, abs=2e-4)  # physics.md section 3, exact phases
+    assert len(result["pairs"]) == 9
+    assert sum(map(sum, result["fringe"].values())) == next(
+        p["successes"] for p in result["pairs"] if p["alice"] == p["bob"] == "mu"
+    )
+    assert seen[-1].slots == 40_000_000
+    # The live view counts audited slots too.
+    assert 0 <= seen[-1].sifted - result["sifted"] <= 3
+    assert all(report["passed"] for report in outcome.manifest["audit"].values())
+    accounting = outcome.manifest["accounting"]["receiver"]["success"]
+    assert accounting["sent"] == accounting["received"] >= result["successes"]
+    assert accounting["lost_on_link"] == accounting["unaccounted"] == 0
+
+
+def test_the_run_folder_holds_everything_and_gives_the_same_result_again(relay, tmp_path):
+    outcome = go(text(tmp_path, slots=4_000_000))
+    folder = Path(outcome.folder)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.toml", "manifest.json", "events.parquet", "frames.parquet", "log.jsonl", "result.json",
+        "alice.choice-key", "bob.choice-key", "alice.sifted-key", "bob.sifted-key",
+    }  # fmt: skip
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for secret in folder.glob("*-key"):
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    keys = {name: ChoiceKey.from_json((folder / f"{name}.choice-key").read_bytes()) for name in ("alice", "bob")}
+    for public in ("config.toml", "manifest.json", "result.json", "log.jsonl"):
+        assert all(key.key.hex() not in (folder / public).read_text() for key in keys.values())
+    assert keys["alice"].key.hex() not in repr(keys)
+    again, bits = analyse(
+        load_config(folder / "config.toml"),
+        manifest,
+        read_announcements(folder),
+        {name: key.choices() for name, key in keys.items()},
+    )
+    assert again == json.loads((folder / "result.json").read_text())
+    assert np.packbits(bits["bob"]).tobytes() == (folder / "bob.sifted-key").read_bytes()
+
+
+def test_a_slip_of_one_slot_between_alice_and_bob_cannot_be_missed(relay, tmp_path):
+    relay.set(bob_slip_slots=1)
+    result = go(text(tmp_path, slots=8_000_000)).result
+    assert 0.4 < result["qber"] < 0.6
+    assert result["largest_deviation_sigma"] > 10
+
+
+@pytest.mark.parametrize("wanted", ['"auto"', "5"])
+def test_a_constant_phase_offset_is_corrected(relay, tmp_path, wanted):
+    offset = 5 * 2 * np.pi / 16
+    outcome = go(
+        text(
+            tmp_path,
+            slots=16_000_000,
+            phase=("phase_offset = 0 ", f"phase_offset = {wanted} "),
+            twin=("length_km = 50.0", f"length_km = 50.0\nphase_offset_rad = {offset}"),
+        )
+    )
+    assert outcome.result["phase_offset"] == 5
+    assert abs(outcome.result["qber_sigma"]) < 4
+
+
+def test_audited_slots_never_enter_the_key(relay, tmp_path):
+    """With announcements in every slot the audited ones are missing from the key, and only they."""
+    relay.set(slots_per_second=2e6)
+    outcome = go(text(tmp_path, slots=80_000))
+    config = load_config(Path(outcome.folder) / "config.toml")
+    from qrelay.sifting import Announcements
+
+    first = outcome.result["first_slot"]
+    slots = np.arange(first, first + 80_000, dtype=np.uint64)
+    every = Announcements(slots, np.ones(len(slots), np.uint8))
+    keys = {
+        name: ChoiceKey.from_json((Path(outcome.folder) / f"{name}.choice-key").read_bytes()).choices()
+        for name in ("alice", "bob")
+    }
+    with_audit, _ = analyse(config, outcome.manifest, every, keys)
+    without, _ = analyse(config.model_copy(update={"audit": False}), outcome.manifest, every, keys)
+    # 1024 slots x 0.55^2 / 8 = 38.7 +- 6.1 bits lie in the audited slots.
+    assert 14 < without["sifted"] - with_audit["sifted"] < 64
+    audited = every.between(
+        outcome.manifest["alignment"]["audit_slot"], outcome.manifest["alignment"]["audit_slot"] + 1024
+    )
+    alone, _ = analyse(config, outcome.manifest, audited, keys)
+    assert alone["sifted"] == 0
+
+
+def test_a_stop_by_hand_keeps_everything_taken(relay, tmp_path):
+    relay.set(slots_per_second=10e6)
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    began = time.monotonic()
+    outcome = go(text(tmp_path, slots=10_000_000_000), stop=stop)
+    assert time.monotonic() - began < 8
+    assert outcome.trouble is None
+    assert outcome.result["partial"] is True
+    assert 2_000_000 < outcome.result["slots"] < 40_000_000
+    assert outcome.result["successes"] == len(
+        read_announcements(outcome.folder).between(outcome.result["first_slot"], 1 << 48)
+    )
+    assert abs(outcome.result["gain_sigma"]) < 4
+    assert all(station.get("system.state") & 0b11 == 0 for station in relay.now.stations.values())
+
+
+def test_ctrl_c_is_a_stop_by_hand(relay, tmp_path):
+    def interrupt(progress):
+        if progress.successes > 100:
+            raise KeyboardInterrupt
+
+    outcome = go(text(tmp_path, slots=10_000_000_000), on_progress=interrupt)
+    assert outcome.result["partial"] is True
+    assert outcome.result["successes"] > 100
+
+
+def test_a_receiver_that_vanishes_leaves_a_consistent_partial_result(relay, tmp_path):
+    def pull(progress):
+        if progress.successes > 2000:
+            relay.now.stations["receiver"].vanish()
+
+    outcome = go(text(tmp_path, slots=10_000_000_000), on_progress=pull)
+    assert "is down" in outcome.trouble or "is lost" in outcome.trouble
+    result = outcome.result
+    assert result["partial"] is True
+    assert result["successes"] > 1000
+    # Only announcements that the last counters cover are used: the gain is still right.
+    assert abs(result["gain_sigma"]) < 4
+    assert json.loads((Path(outcome.folder) / "result.json").read_text()) == result
+
+
+def test_a_sender_that_vanishes_ends_the_run(relay, tmp_path):
+    def pull(progress):
+        if progress.successes > 500:
+            relay.now.stations["alice"].vanish()
+
+    outcome = go(text(tmp_path, slots=10_000_000_000), on_progress=pull)
+    assert outcome.trouble.startswith("station alice is lost")
+    assert outcome.manifest["audit"]["alice"] is None
+    assert outcome.result["successes"] > 400
+
+
+def test_lost_packets_are_accounted_for(relay, tmp_path):
+    dice = np.random.default_rng(3)
+
+    def spoil(progress):
+        receiver = relay.now.stations["receiver"]
+        receiver.mangle = lambda packet: b"" if packet[1] == 0x40 and dice.random() < 0.2 else packet
+
+    outcome = go(text(tmp_path, slots=8_000_000), on_progress=spoil)
+    entry = outcome.manifest["accounting"]["receiver"]["success"]
+    assert entry["lost_on_link"] > 100
+    assert entry["sent"] == entry["received"] + entry["lost_on_link"] + entry["unaccounted"]
+    assert outcome.trouble is None
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_was_taken(relay, tmp_path, monkeypatch):
+    from qrelay.errors import RunFolderError
+    from qrelay.spool import Spool
+
+    append = Spool.append
+    written = []
+
+    def fill_up(self, station, kind, words):
+        written.append(len(words))
+        if sum(written) > 1000:
+            raise RunFolderError("cannot write events.spool: No space left on device")
+        append(self, station, kind, words)
+
+    monkeypatch.setattr(Spool, "append", fill_up)
+    outcome = go(text(tmp_path, slots=10_000_000_000))
+    assert "No space left" in outcome.trouble
+    assert len(read_announcements(outcome.folder)) > 0
+
+
+def test_a_refused_start_says_why(relay, tmp_path, monkeypatch):
+    begin = FakeRelay._strobe
+
+    def refuse(self, name, strobe):
+        if strobe == "system.start":
+            self.stations["bob"].put("system.alarms", Alarm.START_REFUSED)
+            self.stations["bob"].put("timebase.start_place", 7)
+        else:
+            begin(self, name, strobe)
+
+    monkeypatch.setattr(FakeRelay, "_strobe", refuse)
+    monkeypatch.setattr("qrelay.run._START_LIMIT_S", 0.5)
+    with pytest.raises(RunError, match=r"did not see the start pulse|start refused .start pulse seen in bin 7"):
+        go(text(tmp_path))

@@ -1,0 +1,157 @@
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qrelay.errors import RunFolderError
+from qrelay.protocol.records import RECORDS, RecordKind
+from qrelay.run_folder import RunFolder, read_announcements
+from qrelay.spool import Spool, read_spool
+
+
+def successes(slots):
+    return np.array(
+        [RECORDS[RecordKind.SUCCESS].pack({"slot": s, "pattern": 5, "outcome": 1 + s % 4, "flags": 0}) for s in slots],
+        np.uint64,
+    )
+
+
+def clicks(slots):
+    return np.array(
+        [RECORDS[RecordKind.CLICK].pack({"slot": s, "fine": 64, "detector": s % 4, "flags": 0}) for s in slots],
+        np.uint64,
+    )
+
+
+@pytest.fixture
+def spool(tmp_path):
+    path = tmp_path / "events.spool"
+    with Spool(path) as file:
+        file.append(3, RecordKind.SUCCESS, successes(range(10)))
+        file.append(3, RecordKind.CLICK, clicks(range(5)))
+        file.append(3, RecordKind.SUCCESS, successes(range(10, 30)))
+    return path
+
+
+def test_what_goes_in_comes_out(spool):
+    content = read_spool(spool)
+    assert content.damage is None
+    assert content.records[3, RecordKind.SUCCESS].tolist() == successes(range(30)).tolist()
+    assert content.records[3, RecordKind.CLICK].tolist() == clicks(range(5)).tolist()
+
+
+def test_a_cut_file_gives_every_whole_block_and_says_where_it_ends(spool):
+    whole = spool.read_bytes()
+    third = len(whole) - 16 - 20 * 8
+    for size in range(len(whole)):
+        spool.write_bytes(whole[:size])
+        content = read_spool(spool)
+        count = sum(map(len, content.records.values()))
+        assert count == (15 if size >= third else 10 if size >= 96 else 0)
+        assert (content.damage is None) == (size in (0, 96, third))
+        if content.damage:
+            assert content.damage.startswith(f"byte {third if size > third else 96 if size > 96 else 0}:")
+
+
+def test_a_flipped_bit_ends_the_reading_there(spool):
+    data = bytearray(spool.read_bytes())
+    data[120] ^= 1
+    spool.write_bytes(data)
+    content = read_spool(spool)
+    assert content.damage == "byte 96: CLICK block of station 3 has a wrong checksum"
+    assert len(content.records[3, RecordKind.SUCCESS]) == 10
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_reported_in_words():
+    with (
+        Spool(Path("/dev/full")) as spool,
+        pytest.raises(RunFolderError, match=r"cannot write /dev/full: No space left"),
+    ):
+        spool.append(0, RecordKind.CLICK, clicks([1]))
+
+
+def test_a_disk_that_fills_up_keeps_what_was_there(tmp_path, monkeypatch):
+    import resource
+
+    path = tmp_path / "events.spool"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Spool(path) as spool:
+        spool.append(1, RecordKind.CLICK, clicks(range(100)))
+        # The kernel refuses to let the file grow beyond this, in the middle of the next block.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        try:
+            with pytest.raises(RunFolderError, match="what was recorded before is kept"):
+                spool.append(1, RecordKind.CLICK, clicks(range(100)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        spool.append(1, RecordKind.CLICK, clicks([7]))
+    content = read_spool(path)
+    assert content.damage is None
+    assert len(content.records[1, RecordKind.CLICK]) == 101
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = RunFolder.create(tmp_path, "test", "x = 1\n")
+    made.spool.append(3, RecordKind.SUCCESS, successes([50, 9, 11]))
+    made.spool.append(3, RecordKind.CLICK, clicks([10]))
+    yield made
+    made.close()
+
+
+def test_tables_hold_the_events_in_order_of_slots(folder):
+    import pyarrow.parquet as pq
+
+    before = read_announcements(folder.path)
+    folder.write_tables()
+    assert not (folder.path / "events.spool").exists()
+    table = pq.read_table(folder.path / "events.parquet").to_pydict()
+    assert table["slot"] == [9, 10, 11, 50]
+    assert table["kind"] == [0, 1, 0, 0]
+    assert table["outcome_or_detector"] == [2, 2, 4, 3]
+    after = read_announcements(folder.path)
+    assert after.slots.tolist() == before.slots.tolist() == [9, 11, 50]
+    assert after.outcomes.tolist() == before.outcomes.tolist() == [2, 4, 3]
+    assert pq.read_table(folder.path / "frames.parquet").num_rows == 0
+
+
+def test_a_cut_table_is_named(folder):
+    folder.write_tables()
+    path = folder.path / "events.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(RunFolderError, match=r"cannot read .*events.parquet: .*it is missing, cut or damaged"):
+        read_announcements(folder.path)
+
+
+def test_tables_that_cannot_be_written_leave_the_spool(folder):
+    (folder.path / "frames.parquet.part").mkdir()
+    with pytest.raises(RunFolderError, match=r"the records are kept in events.spool"):
+        folder.write_tables()
+    assert len(read_spool(folder.path / "events.spool").records[3, RecordKind.SUCCESS]) == 3
+
+
+def test_secrets_are_for_their_owner_only(folder):
+    old = os.umask(0)
+    try:
+        folder.write_secret("alice.choice-key", b"secret")
+    finally:
+        os.umask(old)
+    path = folder.path / "alice.choice-key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_bytes() == b"secret"
+
+
+def test_two_runs_in_one_second_get_two_folders(tmp_path):
+    folders = [RunFolder.create(tmp_path, "same", "") for _ in range(3)]
+    assert len({folder.path for folder in folders}) == 3
+    for folder in folders:
+        folder.close()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match=r"cannot make .*choose another output folder"):
+        RunFolder.create(tmp_path / "file", "x", "")
