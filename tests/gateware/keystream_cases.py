@@ -15,7 +15,7 @@ from qrelay_sim.golden.keystream import draws
 Key = namedtuple("Key", "key")
 Load = namedtuple("Load", "")
 Settings = namedtuple("Settings", "nonce stream enable", defaults=(0, 1))
-Go = namedtuple("Go", "start_slot")
+Go = namedtuple("Go", "start_slot nonce", defaults=(None,))
 Halt = namedtuple("Halt", "")
 GoAndHalt = namedtuple("GoAndHalt", "start_slot")
 Words = namedtuple("Words", "words")
@@ -117,15 +117,14 @@ FRESHNESS = [
     Words(2),
     Go(8),  # not enabled
     Words(Keystream.latency + 4),
-    Settings(101, 1),
-    Go(8),  # nonce of this very word: not yet seen as fresh
+    Settings(100, 1),
+    Go(8, nonce=101),  # written in this very word: not yet fresh
     Words(Keystream.latency + 4),
     Go(8),
     Words(Keystream.latency + 4),
     Settings(2**64 - 1, 1),
     Words(2),
-    Settings(102, 1),  # the nonce found fresh is used, not the one of the word of go
-    Go(16),
+    Go(16, nonce=102),  # the nonce found fresh is used, not the one written in the word of go
     Words(Keystream.latency + 4),
     Settings(2**64 - 1, 1),
     Words(2),
@@ -257,8 +256,10 @@ def words_of(commands):
                 model.nonce, model.stream, model.enable = nonce, stream, enable
                 yield {"nonce": nonce, "stream": stream, "enable": enable}, model.outputs()
                 model.step()
-            case Go(start_slot):
-                yield {"go": 1, "start_slot": start_slot}, model.outputs()
+            case Go(start_slot, nonce):
+                written = {} if nonce is None else {"nonce": nonce}
+                model.nonce = written.get("nonce", model.nonce)
+                yield {"go": 1, "start_slot": start_slot} | written, model.outputs()
                 model.step(go=start_slot)
             case Halt():
                 yield {"halt": 1}, model.outputs()
