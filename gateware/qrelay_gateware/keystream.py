@@ -43,10 +43,10 @@ class Keystream(wiring.Component):
     Nothing leads from the key to an output, except through the cipher.
 
     Freshness. `fresh` says that `go` may be given: key expanded, `config.enable` set, and `config.nonce` larger than
-    the last nonce that a `go` used under this key; a newly loaded key takes any nonce. It follows nonce and enable by one
-    word and falls in the word after `go`. `go` without `fresh` starts nothing, and stops what runs. `go` with `fresh`
-    uses up the nonce that was found fresh, that of the word before, and starts anew even while running; stream and
-    start slot are taken as they are in the word of `go`. Later changes act at the next `go`.
+    the last nonce that a `go` used under this key; a newly loaded key takes any nonce. It follows nonce and enable by
+    one word and falls in the word after `go`. `go` without `fresh` starts nothing, and stops what runs. `go` with
+    `fresh` uses up the nonce that was found fresh, that of the word before, and starts anew even while running; stream
+    and start slot are taken as they are in the word of `go`. Later changes act at the next `go`.
 
     Parameters
     ----------
