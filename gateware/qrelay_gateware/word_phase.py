@@ -15,7 +15,7 @@ class WordPhase(wiring.Component):
     Falling in step takes a division, done bit by bit: `aligned` rises and `phase` is right from the word
     `align_words` after the first word of the run on, and until then `phase` runs on freely. The word of slot 0 has
     phase 0 at once, so a run from slot 0 is in step from its first word, and the wrap of the slot index keeps in step.
-    A change of the period is followed at once; in a run, it starts the division again.
+    A change of the period acts one word later; in a run, it starts the division again.
 
     Latency: 1 word from `running` and `slot_word` to `phase` and `aligned`.
     Reset: phase 0, not aligned.
@@ -53,24 +53,29 @@ class WordPhase(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        period = Signal.like(self.period)
-        m.d.comb += period.eq(Mux(self.period == 0, 1, self.period))
+        # Registered as they are needed, so that no path has two carry chains.
+        period = Signal(len(self.period), init=1)
+        final = Signal.like(self.period)
+        period_before = Signal.like(self.period)
+        period_changed = Signal()
+        m.d.sync += period.eq(Mux(self.period == 0, 1, self.period))
+        m.d.sync += final.eq(self.period - self.period.any())
+        m.d.sync += period_before.eq(self.period)
+        m.d.sync += period_changed.eq(self.period != period_before)
 
-        with m.If(self.phase >= period - 1):
+        with m.If(self.phase >= final):
             m.d.sync += self.phase.eq(0)
         with m.Else():
             m.d.sync += self.phase.eq(self.phase + 1)
 
         # Long division of the index of a word that is yet to come: its remainder is ready when that word is here.
         was_running = Signal()
-        period_before = Signal.like(period)
         bits_left = Signal(range(SLOT_WORD_BITS + 1))
         dividing = Signal()
         dividend = Signal(SLOT_WORD_BITS)
         remainder = Signal.like(period)
         trial = Signal(len(period) + 1)
         m.d.sync += was_running.eq(self.running)
-        m.d.sync += period_before.eq(period)
         with m.If(dividing):
             m.d.comb += trial.eq((remainder << 1) | dividend[-1])
             m.d.sync += dividend.eq(dividend << 1)
@@ -84,7 +89,7 @@ class WordPhase(wiring.Component):
         with m.If(~self.running):
             m.d.sync += dividing.eq(0)
             m.d.sync += self.aligned.eq(0)
-        with m.Elif(~was_running | (period != period_before)):
+        with m.Elif(~was_running | period_changed):
             m.d.sync += dividing.eq(1)
             m.d.sync += dividend.eq(self.slot_word + self.align_words)
             m.d.sync += remainder.eq(0)

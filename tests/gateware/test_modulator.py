@@ -221,8 +221,8 @@ def test_word_phase_follows_a_new_period():
     period = np.where(np.arange(words) < 120, 50, 7)
     phases, aligned = phase_of(period, running, slot_word)
     assert (phases[121:] < 7).all()
-    assert not aligned[120 : 120 + WordPhase.align_words].any()
-    later = np.arange(120 + WordPhase.align_words, words - 1)
+    assert not aligned[121 : 121 + WordPhase.align_words].any()
+    later = np.arange(121 + WordPhase.align_words, words - 1)
     assert aligned[later].all()
     np.testing.assert_array_equal(phases[later], slot_word[later] % 7)
 

@@ -131,13 +131,13 @@ def word_phase(
 ) -> tuple[NDArray[np.int64], ...]:
     """Phase and aligned flag of a counter modulo `period` words, for each word from reset on.
 
-    Free outside a run, from phase 0 in the word before the first; in a run, in step with the slot index from the word
+    Free outside a run, from phase 0 in the first word; in a run, in step with the slot index from the word
     of slot 0 on, or from `align_words` words after the first word of the run on.
     """
     period = max(period, 1)
     phases = np.zeros(len(np.asarray(running)), np.int64)
     aligned = np.zeros_like(phases)
-    phase = 0
+    phase = -1
     words_in_run = 0
     in_step = False
     for now, (run, word) in enumerate(zip(np.asarray(running), np.asarray(slot_word), strict=True)):
