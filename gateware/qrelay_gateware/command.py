@@ -1,136 +1,22 @@
-"""The receiving side of the link: frames from the wire, and the engine that answers requests."""
+"""The engine that carries out requests and answers them."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from qrelay.protocol.packets import MAX_PACKET_BYTES, MAX_WORDS, ErrorCode, PacketKind
+from qrelay.protocol.packets import MAX_WORDS, ErrorCode, PacketKind
 
-from .cobs import CobsDecoder
-from .crc import CRC_INIT, CRC_RESIDUE, crc32_next
+from .crc import CRC_BYTES
 from .csr import QUERY_LATENCY, READ_LATENCY, BusSignature
+from .frame_receiver import RequestHeader
 from .packet_stream import PacketByte
 
-__all__ = ["CommandEngine", "FrameReceiver", "RequestHeader"]
+__all__ = ["CommandEngine"]
 
-_CRC_BYTES = 4
 _WORDS_OFFSET = 4
 """Place of the first word in a WRITE packet: behind kind, sequence and address."""
 _SETTLE_CLOCKS = 16
 """Clocks from the last word of a WRITE to its answer, so that all effects of the write come before the answer."""
-
-
-class RequestHeader(data.Struct):
-    """First bytes of a packet, as a request means them, and the packet's length in bytes with its CRC."""
-
-    kind: 8
-    sequence: 8
-    address: 16
-    count: 8
-    length: 8
-
-
-class FrameReceiver(wiring.Component):
-    """Receive COBS frames, check them, and keep a sound one until it is done with.
-
-    Latency: the verdict on a frame comes 3 clocks after its zero byte.  Reset: between frames.  Overflow: none;
-    `rx.ready` is low from the end of a frame to its verdict and while a sound packet waits for `done`.
-
-    Ports
-    -----
-    rx : In(stream.Signature(8))
-        Bytes from the wire.
-    valid, header : Out(1), Out(RequestHeader)
-        A sound packet of at least 6 bytes is there.
-    address, value : In(8), Out(8)
-        Reads the bytes of the packet; `value` is what stands at `address` two clocks before.
-    done : In(1)
-        The packet is not needed any more.
-    received, damaged, overlong : Out(1)
-        One clock for each sound frame, each with wrong stuffing, wrong CRC or fewer than 6 bytes, each of more than
-        254 bytes.
-    """
-
-    rx: In(stream.Signature(8))
-    valid: Out(1)
-    header: Out(RequestHeader)
-    address: In(8)
-    value: Out(8)
-    done: In(1)
-    received: Out(1)
-    damaged: Out(1)
-    overlong: Out(1)
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.decoder = decoder = CobsDecoder()
-        m.submodules.buffer = buffer = Memory(shape=8, depth=256, init=[])
-        write = buffer.write_port()
-        read = buffer.read_port()
-        m.d.comb += read.addr.eq(self.address)
-        m.d.comb += read.en.eq(self.valid)
-        with m.If(self.valid):
-            m.d.sync += self.value.eq(read.data)
-
-        length = self.header.length
-        crc = Signal(32, init=CRC_INIT)
-        too_long = Signal()
-        m.d.comb += write.addr.eq(length)
-        m.d.comb += write.data.eq(decoder.value)
-        with m.If(decoder.valid):
-            with m.If(length == MAX_PACKET_BYTES):
-                m.d.sync += too_long.eq(1)
-            with m.Else():
-                m.d.comb += write.en.eq(1)
-                m.d.sync += length.eq(length + 1)
-                m.d.sync += crc.eq(crc32_next(crc, decoder.value))
-            for place, byte in enumerate(
-                (
-                    self.header.kind,
-                    self.header.sequence,
-                    self.header.address[:8],
-                    self.header.address[8:],
-                    self.header.count,
-                )
-            ):
-                with m.If(length == place):
-                    m.d.sync += byte.eq(decoder.value)
-
-        sound = Signal()
-        m.d.comb += decoder.byte.eq(self.rx.payload)
-        with m.FSM():
-            with m.State("LISTEN"):
-                m.d.comb += self.rx.ready.eq(1)
-                m.d.comb += decoder.enable.eq(self.rx.valid)
-                with m.If(self.rx.valid & (self.rx.payload == 0)):
-                    m.next = "JUDGE"
-            with m.State("JUDGE"):
-                m.d.sync += sound.eq(~decoder.cut & (crc == CRC_RESIDUE) & (length >= 2 + _CRC_BYTES))
-                with m.If(decoder.end):
-                    m.next = "VERDICT"
-                with m.Else():
-                    m.next = "LISTEN"
-            with m.State("VERDICT"):
-                with m.If(too_long):
-                    m.d.comb += self.overlong.eq(1)
-                    m.next = "FORGET"
-                with m.Elif(sound):
-                    m.d.comb += self.received.eq(1)
-                    m.next = "PRESENT"
-                with m.Else():
-                    m.d.comb += self.damaged.eq(1)
-                    m.next = "FORGET"
-            with m.State("PRESENT"):
-                m.d.comb += self.valid.eq(1)
-                with m.If(self.done):
-                    m.next = "FORGET"
-            with m.State("FORGET"):
-                m.d.sync += length.eq(0)
-                m.d.sync += crc.eq(CRC_INIT)
-                m.d.sync += too_long.eq(0)
-                m.next = "LISTEN"
-        return m
 
 
 class CommandEngine(wiring.Component):
@@ -180,7 +66,7 @@ class CommandEngine(wiring.Component):
 
         write_bytes = Signal(9)
         write_words = Signal(7)
-        m.d.comb += write_bytes.eq(header.length - (_WORDS_OFFSET + _CRC_BYTES))
+        m.d.comb += write_bytes.eq(header.length - (_WORDS_OFFSET + CRC_BYTES))
         m.d.comb += write_words.eq(write_bytes >> 2)
 
         queried = Signal(QUERY_LATENCY)
@@ -211,7 +97,7 @@ class CommandEngine(wiring.Component):
                         refuse(ErrorCode.BAD_LENGTH)
                 with m.Elif(header.kind != PacketKind.READ):
                     refuse(ErrorCode.UNKNOWN_KIND)
-                with m.Elif((header.length != 5 + _CRC_BYTES) | (header.count == 0) | (header.count > MAX_WORDS)):
+                with m.Elif((header.length != 5 + CRC_BYTES) | (header.count == 0) | (header.count > MAX_WORDS)):
                     refuse(ErrorCode.BAD_LENGTH)
             with m.State("QUERY"):
                 m.d.comb += self.bus.query.eq(left != 0)

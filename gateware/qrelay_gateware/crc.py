@@ -9,8 +9,9 @@ from amaranth.lib.wiring import In, Out
 
 from .packet_stream import PacketByte
 
-__all__ = ["CRC_INIT", "CRC_RESIDUE", "CrcAppender", "crc32_next"]
+__all__ = ["CRC_BYTES", "CRC_INIT", "CRC_RESIDUE", "CrcAppender", "crc32_next"]
 
+CRC_BYTES = 4
 CRC_INIT = 0xFFFFFFFF
 """Register content before the first byte."""
 CRC_RESIDUE = 0xDEBB20E3
@@ -66,11 +67,11 @@ class CrcAppender(wiring.Component):
         with m.Else():
             m.d.comb += self.out.valid.eq(1)
             m.d.comb += self.out.payload.value.eq(~register[:8])
-            m.d.comb += self.out.payload.last.eq(place == 3)
+            m.d.comb += self.out.payload.last.eq(place == CRC_BYTES - 1)
             with m.If(self.out.ready):
                 m.d.sync += register.eq(register >> 8)
                 m.d.sync += place.eq(place + 1)
-                with m.If(place == 3):
+                with m.If(place == CRC_BYTES - 1):
                     m.d.sync += register.eq(CRC_INIT)
                     m.d.sync += appending.eq(0)
         return m

@@ -27,7 +27,7 @@ class EventPackets(wiring.Component):
     offered ends at its next record border, with its old header; the next packet has sequence number 0, and running
     counts start at 0. No record from before `clear` comes in a packet that was offered after it.
 
-    Throughput: one byte per clock inside a packet.  Latency: the first byte of a packet is offered 4 clocks after its
+    Throughput: one byte per clock inside a packet.  Latency: the first byte of a packet is offered 3 clocks after its
     kind became eligible.  Reset: idle, counts 0.  Overflow: none (back-pressure).
 
     Ports

@@ -5,9 +5,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .cobs import CobsEncoder
-from .command import CommandEngine, FrameReceiver
+from .command import CommandEngine
 from .crc import CrcAppender
 from .csr import BusSignature, RegisterBank
+from .frame_receiver import FrameReceiver
 from .layouts import status_layout
 from .packet_stream import PacketArbiter, PacketByte
 
@@ -22,7 +23,7 @@ class Link(wiring.Component):
     the answer to that WRITE. Damaged, cut and overlong frames are dropped and counted; nothing that arrives can stop
     the link.
 
-    Throughput: one byte per clock in both directions within a packet.  Latency: about 40 clocks from the last byte of
+    Throughput: one byte per clock in both directions within a packet.  Latency: 29 clocks from the last byte of
     a READ of one word to the first byte of its answer.  Reset: idle, counters zero.  Overflow: none (back-pressure on
     all streams); counters wrap.
 
