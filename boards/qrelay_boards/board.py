@@ -48,6 +48,10 @@ class Board:
     pads: tuple[str, ...]
     clock_sources: Mapping[str, tuple[str, str]]
     """Clock -> (type of cell, port) that drives it, or ("pad", name of the pad)."""
+    external_synthesis: str
+    """Synthesis commands after the others, where the reference is external."""
+    reference_arc: str
+    """Pattern of the routing switch by which an external reference goes from its pad straight to the PLL."""
     minimum_cells: Mapping[str, int]
     crossings: tuple[Crossing, ...]
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,8 @@ def build(
         reports[seed] = report = TimingReport.read(out_dir / f"seed{seed}.report.json", names)
         for sentence in report.broken(expected_mhz, board.crossings):
             broken.append(f"seed {seed}: {sentence}")
+        if plan.external and not re.search(board.reference_arc, (out_dir / f"seed{seed}.config").read_text()):
+            broken.append(f"seed {seed}: the reference reaches the PLL through the fabric, not from its pad")
         reached = ", ".join(f"{c.clock} {c.achieved_mhz:.1f} MHz ({c.margin:.2f}x)" for c in report.clocks.values())
         progress(f"seed {seed}: {reached}; {routed[seed]:.0f} s of processor time")
 
@@ -174,7 +177,8 @@ def _synthesise(board: Board, plan: ClockPlan, station: Any, out_dir: Path, prog
         content = files[f"{TOP}.{suffix}"]
         (out_dir / f"{TOP}.{suffix}").write_text(content if isinstance(content, str) else content.decode())
     progress("synthesis")
-    script = f"read_rtlil {TOP}.il; synth_ecp5 -top {TOP}; write_json {TOP}.json"
+    external = board.external_synthesis if plan.external else ""
+    script = f"read_rtlil {TOP}.il; synth_ecp5 -top {TOP}; {external}; write_json {TOP}.json"
     run_tool("yosys", ["-q", "-l", "yosys.log", "-p", script], out_dir, "yosys.messages.log")
     return round(_cpu_seconds() - began, 1)
 

@@ -85,6 +85,10 @@ ULX3S_85F = Board(
         "osc_clock": ("pad", "clk25_0__io"),
         "reference_clock": ("pad", "reference_0__io"),
     },
+    # On the clock network the reference would leave its own way to the PLL and take one through the fabric. The
+    # six flip-flops of the monitor, its only other load, do without.
+    external_synthesis="select -set reference t:EHXPLLL %ci1:+[CLKI] w:* %i; setattr -set noglobal 1 @reference",
+    reference_arc=r"REFCLK[01] \w*JREFCLK[01]_3",
     minimum_cells={
         "ODDRX2F": len(OUTPUTS),
         "IDDRX2F": len(INPUTS),

@@ -1,5 +1,6 @@
 """The whole build on a small station: tools, rules and manifest, without the hours of a full design."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -44,7 +45,7 @@ def test_build(tmp_path, free_running):
     crossings = manifest["timing"]["1"]["crossings_ns"]
     assert crossings["word_clock -> gear_clock"] < 4.9
     assert crossings["gear_clock -> word_clock"] < 4.9
-    # The reference goes to the PLL in the corner of its own pin.
+    # The reference goes to the PLL in the corner of its own pin; that it does so directly is a rule of the build.
     if not free_running:
         assert "EHXPLL_UR" in (tmp_path / "seed1.log").read_text()
     # No absolute path of this machine in what is kept.
@@ -80,3 +81,12 @@ def test_failing_tool(tmp_path, monkeypatch):
     monkeypatch.setenv("YOSYS", "sh -c 'echo first; echo ERROR: no such module; exit 3'")
     with pytest.raises(ToolError, match=r"^yosys ended with status 3: ERROR: no such module$"):
         run_tool("yosys", [], tmp_path, "log")
+
+
+@pytest.mark.slow
+def test_reference_through_the_fabric_fails(tmp_path):
+    """Without the command that keeps it off the clock network the reference leaves its own way to the PLL."""
+    board = dataclasses.replace(BOARD, external_synthesis="")
+    with pytest.raises(TimingError, match="seed 1: the reference reaches the PLL through the fabric, not from its pad"):
+        build(board, out_dir=tmp_path, station=StandIn(), minimum_cells=CELLS)
+    assert not json.loads((tmp_path / "manifest.json").read_text())["passed"]
