@@ -96,6 +96,9 @@ def build(
             broken.append(f"seed {seed}: {sentence}")
         if plan.external and not re.search(board.reference_arc, (out_dir / f"seed{seed}.config").read_text()):
             broken.append(f"seed {seed}: the reference reaches the PLL through the fabric, not from its pad")
+        held = (out_dir / f"seed{seed}.log").read_text().count("Hold/min time violation")
+        if held:
+            broken.append(f"seed {seed}: {held} hold violations, see seed{seed}.log")
         reached = ", ".join(f"{c.clock} {c.achieved_mhz:.1f} MHz ({c.margin:.2f}x)" for c in report.clocks.values())
         progress(f"seed {seed}: {reached}; {routed[seed]:.0f} s of processor time")
 
