@@ -15,7 +15,9 @@ __all__ = ["Sequencer"]
 
 _LENGTH_BITS = 24
 
-_SegmentEntry = data.StructLayout({"kind": 2, "words": _LENGTH_BITS})
+_SegmentWrite = data.StructLayout({"kind": 2, "words": _LENGTH_BITS})
+_SegmentEntry = data.StructLayout({"kind": 2, "words_left": _LENGTH_BITS, "many_words": 1})
+"""Kept as the sequencer uses it, words after the first: the subtraction is done when the table is written."""
 _StepEntry = data.StructLayout({"setting": SETTING_BITS, "phase": PHASE_BITS})
 
 
@@ -63,15 +65,21 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.segment_table = segment_table = Memory(
-            shape=_SegmentEntry, depth=window("segments").depth, init=[]
-        )
-        m.submodules.step_table = step_table = Memory(shape=_StepEntry, depth=window("steps").depth, init=[])
-        for table, write in ((segment_table, self.segments), (step_table, self.steps)):
-            port = table.write_port()
-            m.d.comb += port.addr.eq(write.address)
-            m.d.comb += port.data.eq(write.value)
-            m.d.comb += port.en.eq(write.enable)
+        segment_table = Memory(shape=_SegmentEntry, depth=window("segments").depth, init=[])
+        step_table = Memory(shape=_StepEntry, depth=window("steps").depth, init=[])
+        m.submodules.segment_table = segment_table
+        m.submodules.step_table = step_table
+        segment = data.View(_SegmentWrite, self.segments.value[: _SegmentWrite.size])
+        segment_write = segment_table.write_port()
+        m.d.comb += segment_write.addr.eq(self.segments.address)
+        m.d.comb += segment_write.en.eq(self.segments.enable)
+        m.d.comb += segment_write.data.kind.eq(segment.kind)
+        m.d.comb += segment_write.data.words_left.eq(segment.words - segment.words.any())
+        m.d.comb += segment_write.data.many_words.eq(segment.words > 1)
+        step_write = step_table.write_port()
+        m.d.comb += step_write.addr.eq(self.steps.address)
+        m.d.comb += step_write.en.eq(self.steps.enable)
+        m.d.comb += step_write.data.eq(self.steps.value)
 
         # Stage 1: the segment of the word. The entry of the segment behind it is read ahead, so that segments of one
         # word need no time of their own; outside the run the segment "behind" is entry 0.
@@ -107,8 +115,8 @@ class Sequencer(wiring.Component):
             m.d.comb += segment_read.addr.eq(read_index)
             m.d.sync += ahead_index.eq(read_index)
             m.d.sync += ahead_kind.eq(entry.kind)
-            m.d.sync += ahead_words_left.eq(entry.words - entry.words.any())
-            m.d.sync += ahead_one_word.eq(entry.words <= 1)
+            m.d.sync += ahead_words_left.eq(entry.words_left)
+            m.d.sync += ahead_one_word.eq(~entry.many_words)
 
         step = Signal(range(window("steps").depth))
         step_words_left = Signal(16)
