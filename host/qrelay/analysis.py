@@ -54,7 +54,7 @@ def analyse(
         )
         sifted = _key_bits(config, manifest, announcements, chosen, matched)
         pairs = estimate_pairs(announcements, chosen, matched, counted.live_slots, config.drawn_probabilities())
-        result |= _phase_matching(config, pairs, sifted, offset)
+        result |= _phase_matching(config, _model(config, manifest, offset), pairs, sifted, offset)
         result["fringe"] = _fringe(config, announcements, chosen, offset)
     plain: dict[str, Any] = _without_nan(result)
     return plain, sifted
@@ -97,6 +97,14 @@ def _phase_offset(config: RunConfig, announcements: Announcements, chosen: Choic
     return (offset + PHASES // 2) % PHASES if config.sifting.invert else offset
 
 
+def _model(config: RunConfig, manifest: Mapping[str, Any], offset: int) -> RunModel:
+    """Model of the run; where the twin drifted, averaged over the phase residuals that it really injected."""
+    injected = manifest.get("injected_phase_rad")
+    if injected is None:
+        return RunModel(config)
+    return RunModel(config, np.asarray(injected) - 2 * np.pi * offset / PHASES)
+
+
 def _key_bits(
     config: RunConfig, manifest: Mapping[str, Any], announcements: Announcements, chosen: Choices, matched: Matched
 ) -> dict[str, Bits]:
@@ -110,10 +118,9 @@ def _key_bits(
 
 
 def _phase_matching(
-    config: RunConfig, pairs: list[PairEstimate], sifted: Mapping[str, Bits], offset: int
+    config: RunConfig, model: RunModel, pairs: list[PairEstimate], sifted: Mapping[str, Bits], offset: int
 ) -> dict[str, Any]:
     """Key pair, all pairs against the model, parity and rate."""
-    model = RunModel(config)
     key = config.setting_index(config.sifting.key)
     key_pair = next((p for p in pairs if p.setting_a == p.setting_b == key), None)
     rows = [_row(config, model, pair) for pair in pairs]

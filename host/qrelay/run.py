@@ -151,6 +151,7 @@ class Run:
                 for name, board in self.boards.items()
             },
             "clock_warnings": bench.warnings(),
+            "injected_phase_rad": self._injected_phase(bench),
             "alignment": {
                 "first_slot": alignment.first_slot,
                 "end_slot": alignment.end_slot,
@@ -174,6 +175,13 @@ class Run:
             "stopped_by_hand": self.stopped,
             "trouble": self.trouble,
         }
+
+    def _injected_phase(self, bench: Bench) -> list[float] | None:
+        """Phase difference that a drifting twin really added, at places spread over the run; None without drift."""
+        ask = getattr(bench.twin, "injected_phase_rad", None)
+        if ask is None or not self.config.twin.phase_drift_rad_per_ms:
+            return None
+        return [float(phase) for phase in ask(np.linspace(0, self.slots_done, 4096).astype(np.int64))]
 
     # -- parts -------------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def check(identities, paths, late, frame, slots, trims=(0, 0, 0, 0)):
             arrival = emission_time(identities[name], at[name], late.get(name, 0), slot) + paths[way]
             assert tagged(identities["receiver"], at["receiver"], late.get("receiver", 0), delay, arrival) == slot
         # A hit comes out of the delay in its slot, which the receiver must not have left behind.
-        assert slot - delay >= at["receiver"].start_slot
+        assert slot - delay - trims[detector] >= at["receiver"].start_slot
     if slots:
         assert alignment.end_slot - slot == slots
         for name in ("alice", "bob", "source"):
@@ -84,6 +84,12 @@ def test_any_lengths_latencies_and_cables(seed):
     paths["source_m1"] = paths["source_m1"] if paths["source_m2"] else 100
     late = {name: dice.randrange(50) for name in STATIONS}
     check(identities, paths, late, 8, 8 * dice.randrange(1000))
+
+
+def test_a_receiver_that_starts_last_sets_the_first_slot():
+    late = {"receiver": 100}
+    alignment = check(dict.fromkeys(STATIONS, IDENTITY), dict.fromkeys(PATHS, 0), late, 8, 800, (2000, 0, 0, 7))
+    assert alignment.lead_in_slots >= 2000
 
 
 def test_frames_of_unlike_segments_keep_their_phase():

@@ -1,0 +1,11 @@
+"""Print the detector rates of a station, no run needed: python rate_meter.py /dev/ttyUSB0 (or a URL of `qrelay twin`)."""
+
+import sys
+import time
+
+from qrelay import Board
+
+with Board.open(sys.argv[1]) as board:
+    for _ in range(10):
+        print([board.read(f"receiver.rate_{detector}") for detector in range(board.identity.detectors)])
+        time.sleep(0.1)
