@@ -1,4 +1,4 @@
-"""Print the detector rates of a station, no run needed: python rate_meter.py /dev/ttyUSB0 (or a URL of `qrelay twin`)."""
+"""Print the detector rates of a station, no run needed: python rate_meter.py URL, the URL as for `qrelay info`."""
 
 import sys
 import time

@@ -1,7 +1,6 @@
 """What the commands do, apart from their options; loaded only when a command runs."""
 
 import json
-import math
 import signal
 import sys
 import threading
@@ -25,11 +24,11 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a clean stop; a second Ctrl-C interrupts at once."""
+def stop_on_signals(stop: threading.Event, started: threading.Event) -> Iterator[None]:
+    """Turn the first Ctrl-C or SIGTERM into a clean stop; before `started`, and the second time, interrupt at once."""
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if stop.is_set() or not started.is_set():
             raise KeyboardInterrupt
         stop.set()
 
@@ -46,17 +45,19 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
     from .run import execute
 
     config = parse_config(text, source)
-    stop = threading.Event()
-    timer = threading.Timer(seconds or math.inf, stop.set) if seconds is not None else None
-    with LiveView(_expected_qber(config), quiet=as_json) as view, stop_on_signals(stop):
+    stop, started = threading.Event(), threading.Event()
 
-        def on_message(message: str) -> None:
-            if timer is not None and message.startswith("run folder") and not timer.is_alive():
-                timer.daemon = True
-                timer.start()
-            view.message(message)
+    def on_started() -> None:
+        started.set()
+        if seconds is not None:
+            timer = threading.Timer(seconds, stop.set)
+            timer.daemon = True
+            timer.start()
 
-        outcome = execute(config, text, on_progress=view.update, on_message=on_message, stop=stop)
+    with LiveView(_expected_qber(config), quiet=as_json) as view, stop_on_signals(stop, started):
+        outcome = execute(
+            config, text, on_progress=view.update, on_message=view.message, on_started=on_started, stop=stop
+        )
     shown = {
         **outcome.result,
         "slots_per_second": outcome.result["slots"] / max(outcome.manifest["seconds"], 1e-9),
@@ -249,9 +250,10 @@ def serve_twin(path: Path | None, *, pty: bool, as_json: bool) -> int:
     from .bench import start_twin
 
     config = load_config(path) if path is not None else parse_config(demo_text(), "demo")
-    stop = threading.Event()
-    with stop_on_signals(stop):
+    stop, started = threading.Event(), threading.Event()
+    with stop_on_signals(stop, started):
         with start_twin(config, lambda text: print(text, file=sys.stderr), link="pty" if pty else "tcp") as twin:
+            started.set()
             if as_json:
                 print_json({"urls": twin.urls})
             else:

@@ -245,6 +245,7 @@ def execute(
     *,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_message: Callable[[str], None] = lambda _: None,
+    on_started: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
 ) -> RunOutcome:
     """Carry out a run from its settings to its result. Whatever was taken is in the run folder, also after trouble."""
@@ -258,6 +259,7 @@ def execute(
             run = Run(config, bench, folder)
             run.configure()
             run.start()
+            on_started()
             run.collect(on_progress, stop)
             manifest = run.manifest(bench, run.finish())
             folder.write_json("manifest.json", manifest)
