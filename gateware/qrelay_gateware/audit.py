@@ -104,7 +104,9 @@ class Audit(wiring.Component):
         half = Signal(2)
         """Parts 0..3: which memory, which half of its word."""
         values = []
-        m.d.sync += half.eq(self.address[:2])
+        half_ahead = Signal.like(half)
+        m.d.sync += half_ahead.eq(self.address[:2])
+        m.d.sync += half.eq(half_ahead)
         for name, (bits, enable, index) in zip(("choices", "lines"), kept, strict=True):
             memory = Memory(shape=unsigned(_SLOT_BITS * SLOTS_PER_WORD), depth=AUDIT_WORDS, init=[])
             m.submodules[f"{name}_memory"] = memory
@@ -114,8 +116,11 @@ class Audit(wiring.Component):
             m.d.comb += write.en.eq(enable)
             read = memory.read_port()
             m.d.comb += read.addr.eq(self.address[2:])
-            values.append(read.data)
-        m.d.sync += self.value.eq(Cat(values).word_select(half, len(self.value)))
+            # A block RAM is slow to answer, so nothing but a register is behind it.
+            value = Signal.like(read.data, name=f"{name}_value")
+            m.d.sync += value.eq(read.data)
+            values.append(value)
+        m.d.comb += self.value.eq(Cat(values).word_select(half, len(self.value)))
 
         with m.If(last):
             m.d.sync += waiting.eq(0)
