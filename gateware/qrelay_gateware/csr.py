@@ -16,7 +16,7 @@ __all__ = ["QUERY_LATENCY", "READ_LATENCY", "WRITE_LATENCY", "BusSignature", "Re
 
 QUERY_LATENCY = 2
 """Clocks from `query` to `mapped` and `writable`."""
-READ_LATENCY = 5
+READ_LATENCY = 6
 """Clocks from `read` to `read_value`."""
 WRITE_LATENCY = 2
 """Clocks from `write` to the changed configuration or the table write."""
@@ -50,9 +50,8 @@ class _Place:
 
 
 def _places() -> list[_Place]:
-    """Readable registers, sorted by width so that the multiplexers are no wider than they must be."""
+    """Readable registers in the order of their addresses, so that a multiplexer sits near the blocks it reads."""
     readable = [(g.name, r) for g in GROUPS for r in g.registers if r.access in ("rw", "ro", "w1c")]
-    readable.sort(key=lambda item: item[1].width)
     return [_Place(group, r, n // _CHUNK, n % _CHUNK) for n, (group, r) in enumerate(readable)]
 
 
@@ -81,7 +80,7 @@ class RegisterBank(wiring.Component):
     they are. Write-only registers, strobes and write-only windows read as 0. Bits above the width of a register are
     not stored. A write to a read-only or unmapped address does nothing; `query` tells beforehand.
 
-    Latency: `QUERY_LATENCY`, `READ_LATENCY`, `WRITE_LATENCY`; one request per clock. A `ro` register is sampled 3
+    Latency: `QUERY_LATENCY`, `READ_LATENCY`, `WRITE_LATENCY`; one request per clock. A `ro` register is sampled 4
     clocks after `read`.  Reset: registers at their documented reset values; tables keep their contents.  Overflow:
     none.
 
@@ -252,13 +251,15 @@ class RegisterBank(wiring.Component):
             with m.If(~is_register_1):
                 m.d.sync += entry_2.readable.eq(0)
 
-        # Stage 3: one multiplexer per chunk of registers, and one for the windows.
+        # Stage 3: every chunk has its own copy of the index (not merged, as each is only loaded for its own chunk):
+        # one index for all would have to cross the die in the clock of the multiplexers.
         read_3 = Signal()
         address_3 = Signal(ADDRESS_BITS)
         entry_3 = Signal(entry_layout)
         window_value_3 = Signal(32)
-        values_3 = []
+        here_3 = Signal(chunks)
         m.d.sync += read_3.eq(read_2)
+        m.d.sync += here_3.eq(0)
         with m.If(read_2):
             m.d.sync += entry_3.eq(entry_2)
             m.d.sync += address_3.eq(address_2)
@@ -270,46 +271,62 @@ class RegisterBank(wiring.Component):
                 elif window.access == "ro":
                     with m.If(hits_2[n]):
                         m.d.sync += window_value_3.eq(getattr(self, f"read_{window.name}").value)
-        for chunk in range(chunks):
-            members = [place for place in places if place.chunk == chunk]
-            chunk_value = Signal(max(place.register.width for place in members), name=f"chunk_{chunk}")
-            values_3.append(chunk_value)
-            with m.If(read_2 & (entry_2.chunk == chunk)):
-                with m.Switch(entry_2.index):
-                    for place in members:
-                        source = "status" if place.register.access == "ro" else "config"
-                        with m.Case(place.index):
-                            m.d.sync += chunk_value.eq(getattr(self, f"{source}_{place.group}")[place.register.name])
 
-        # Stage 4: one multiplexer over the chunks.
+        # Stage 4: one multiplexer per chunk of registers.
         read_4 = Signal()
         address_4 = Signal(ADDRESS_BITS)
         entry_4 = Signal(entry_layout)
-        value_4 = Signal(64)
+        window_value_4 = Signal(32)
+        values_4 = []
         m.d.sync += read_4.eq(read_3)
         with m.If(read_3):
             m.d.sync += entry_4.eq(entry_3)
             m.d.sync += address_4.eq(address_3)
-            m.d.sync += value_4.eq(window_value_3)
-            with m.If(entry_3.readable):
-                with m.Switch(entry_3.chunk):
-                    for chunk, chunk_value in enumerate(values_3):
-                        with m.Case(chunk):
-                            m.d.sync += value_4.eq(chunk_value)
+            m.d.sync += window_value_4.eq(window_value_3)
+        for chunk in range(chunks):
+            members = [place for place in places if place.chunk == chunk]
+            index_3 = Signal(range(_CHUNK), name=f"index_{chunk}")
+            value_4 = Signal(max(place.register.width for place in members), name=f"chunk_{chunk}")
+            values_4.append(value_4)
+            with m.If(read_2 & (entry_2.chunk == chunk)):
+                m.d.sync += here_3[chunk].eq(1)
+                m.d.sync += index_3.eq(entry_2.index)
+            with m.If(here_3[chunk]):
+                with m.Switch(index_3):
+                    for place in members:
+                        source = "status" if place.register.access == "ro" else "config"
+                        with m.Case(place.index):
+                            m.d.sync += value_4.eq(getattr(self, f"{source}_{place.group}")[place.register.name])
 
-        # Stage 5: the word, and what is held.
+        # Stage 5: one multiplexer over the chunks.
+        read_5 = Signal()
+        address_5 = Signal(ADDRESS_BITS)
+        entry_5 = Signal(entry_layout)
+        value_5 = Signal(64)
+        m.d.sync += read_5.eq(read_4)
+        with m.If(read_4):
+            m.d.sync += entry_5.eq(entry_4)
+            m.d.sync += address_5.eq(address_4)
+            m.d.sync += value_5.eq(window_value_4)
+            with m.If(entry_4.readable):
+                with m.Switch(entry_4.chunk):
+                    for chunk, value_4 in enumerate(values_4):
+                        with m.Case(chunk):
+                            m.d.sync += value_5.eq(value_4)
+
+        # Stage 6: the word, and what is held.
         held = Signal(32)
         held_address = Signal(ADDRESS_BITS)
-        with m.If(read_4):
-            m.d.sync += self.bus.read_value.eq(value_4[:32])
-            with m.If(entry_4.readable & entry_4.later_word):
-                m.d.sync += self.bus.read_value.eq(value_4[32:])
-                with m.If(held_address == address_4):
+        with m.If(read_5):
+            m.d.sync += self.bus.read_value.eq(value_5[:32])
+            with m.If(entry_5.readable & entry_5.later_word):
+                m.d.sync += self.bus.read_value.eq(value_5[32:])
+                with m.If(held_address == address_5):
                     m.d.sync += self.bus.read_value.eq(held)
-            with m.If(entry_4.readable & entry_4.holds):
-                m.d.sync += held.eq(value_4[32:])
-                m.d.sync += held_address.eq(address_4 + 1)
-            with m.Elif(held_address == address_4):
+            with m.If(entry_5.readable & entry_5.holds):
+                m.d.sync += held.eq(value_5[32:])
+                m.d.sync += held_address.eq(address_5 + 1)
+            with m.Elif(held_address == address_5):
                 # Used up: a second read of the later word alone is of its own instant.
                 m.d.sync += held_address.eq(0)
 

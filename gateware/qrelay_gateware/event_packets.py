@@ -37,7 +37,8 @@ class EventPackets(wiring.Component):
     records : In(ArrayLayout(64, 5)), valid : In(5)
         The next record of each kind.
     take : Out(5)
-        Bit k: the record of kind k was taken; `valid` may follow up to 3 clocks later.
+        Bit k: the record of kind k of the clock before was copied, remove it; within 3 clocks the next one must be
+        there, or `valid` low.
     sent : Out(ArrayLayout(32, 5))
         Records put in finished packets since `clear`.
     packets : Out(stream.Signature(PacketByte))
@@ -75,10 +76,16 @@ class EventPackets(wiring.Component):
         accepted = Signal()
         m.d.comb += accepted.eq(self.packets.valid & self.packets.ready)
 
+        # The record is copied first and taken from its queue one clock later, to keep both paths short. Bytes between
+        # two fetches give the queue time to show its next record.
+        m.d.sync += self.take.eq(0)
         with m.If(may_fetch & ~is_waiting & ~self.clear):
-            m.d.comb += self.take.eq(self.valid & (1 << kind))
-            m.d.sync += is_waiting.eq(self.take.any())
-            m.d.sync += waiting.eq(Array(self.records)[kind])
+            with m.Switch(kind):
+                for candidate in range(_KINDS):
+                    with m.Case(candidate):
+                        m.d.sync += waiting.eq(self.records[candidate])
+                        m.d.sync += is_waiting.eq(self.valid[candidate])
+                        m.d.sync += self.take[candidate].eq(self.valid[candidate])
 
         header = Array(
             [EVENT_BASE + kind, packet_sequence, *(running_count.word_select(n, 8) for n in range(_HEADER_BYTES - 2))]

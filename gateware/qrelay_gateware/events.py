@@ -238,16 +238,22 @@ class Events(wiring.Component):
             m.d.comb += self.status[f"dropped_{name}"].eq(ledger.dropped)
         m.d.sync += self.overflow.eq(Cat(ledger.refused for ledger in ledgers.values()).any())
 
+        # One ledger is asked per clock; its gap record is made in the clock that follows.
         turn = Signal(range(len(ledgers)))
-        with m.If(Cat(ledger.due for ledger in ledgers.values()).any() & self.config.enable_gap & gap_queue.room):
+        granted = Signal(len(ledgers))
+        m.d.sync += granted.eq(0)
+        with m.If(Cat(ledger.due for ledger in ledgers.values()).any() & ~granted.any()):
             m.d.sync += turn.eq(turn + 1)
             with m.Switch(turn):
-                for n, (kind, ledger) in enumerate(ledgers.items()):
+                for n, ledger in enumerate(ledgers.values()):
                     with m.Case(n):
-                        m.d.comb += ledger.taken.eq(ledger.due)
-                        m.d.comb += gap_queue.offer.eq(ledger.due)
-                        m.d.comb += gap_queue.value.eq(
-                            (ledger.gap_first << _shift(gap, "first_slot_hi"))
-                            | (ledger.gap_dropped << _shift(gap, "dropped"))
-                            | (int(kind) << _shift(gap, "kind"))
-                        )
+                        m.d.sync += granted[n].eq(ledger.due & self.config.enable_gap & gap_queue.room & ~self.arm)
+        m.d.comb += gap_queue.offer.eq(granted.any())
+        for n, (kind, ledger) in enumerate(ledgers.items()):
+            m.d.comb += ledger.taken.eq(granted[n])
+            with m.If(granted[n]):
+                m.d.comb += gap_queue.value.eq(
+                    (ledger.gap_first << _shift(gap, "first_slot_hi"))
+                    | (ledger.gap_dropped << _shift(gap, "dropped"))
+                    | (int(kind) << _shift(gap, "kind"))
+                )

@@ -10,7 +10,7 @@ from .crc import CrcAppender
 from .csr import BusSignature, RegisterBank
 from .frame_receiver import FrameReceiver
 from .layouts import status_layout
-from .packet_stream import PacketArbiter, PacketByte
+from .packet_stream import PacketArbiter, PacketBuffer, PacketByte
 
 __all__ = ["Link", "LinkedBank"]
 
@@ -23,7 +23,7 @@ class Link(wiring.Component):
     the answer to that WRITE. Damaged, cut and overlong frames are dropped and counted; nothing that arrives can stop
     the link.
 
-    Throughput: one byte per clock in both directions within a packet.  Latency: 29 clocks from the last byte of
+    Throughput: one byte per clock in both directions within a packet.  Latency: 31 clocks from the last byte of
     a READ of one word to the first byte of its answer.  Reset: idle, counters zero.  Overflow: none (back-pressure on
     all streams); counters wrap.
 
@@ -53,14 +53,18 @@ class Link(wiring.Component):
         m.submodules.receiver = receiver = FrameReceiver()
         m.submodules.engine = engine = CommandEngine()
         m.submodules.arbiter = arbiter = PacketArbiter()
+        m.submodules.before_crc = before_crc = PacketBuffer()
         m.submodules.crc = crc = CrcAppender()
+        m.submodules.before_encoder = before_encoder = PacketBuffer()
         m.submodules.encoder = encoder = CobsEncoder()
         connect(m, flipped(self.rx), receiver.rx)
         connect(m, engine.bus, flipped(self.bus))
         connect(m, engine.answers, arbiter.first)
         connect(m, flipped(self.packets), arbiter.second)
-        connect(m, arbiter.out, crc.packets)
-        connect(m, crc.out, encoder.packets)
+        connect(m, arbiter.out, before_crc.packets)
+        connect(m, before_crc.out, crc.packets)
+        connect(m, crc.out, before_encoder.packets)
+        connect(m, before_encoder.out, encoder.packets)
         connect(m, encoder.out, flipped(self.tx))
         m.d.comb += engine.valid.eq(receiver.valid)
         m.d.comb += engine.header.eq(receiver.header)

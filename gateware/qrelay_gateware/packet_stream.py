@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["PacketArbiter", "PacketByte"]
+__all__ = ["PacketArbiter", "PacketBuffer", "PacketByte"]
 
 
 class PacketByte(data.Struct):
@@ -49,4 +49,37 @@ class PacketArbiter(wiring.Component):
                     m.d.comb += source.ready.eq(self.out.ready)
             with m.If(self.out.valid & self.out.ready & self.out.payload.last):
                 m.d.sync += busy.eq(0)
+        return m
+
+
+class PacketBuffer(wiring.Component):
+    """Two bytes of buffer that cut the combinational paths of a packet stream, in both directions.
+
+    Latency: 1 clock.  Throughput: one byte per clock.  Reset: empty.  Overflow: none (back-pressure).
+
+    Ports
+    -----
+    packets : In(stream.Signature(PacketByte))
+    out : Out(stream.Signature(PacketByte))
+        The same; `out.valid`, `out.payload` and `packets.ready` come from registers.
+    """
+
+    packets: In(stream.Signature(PacketByte))
+    out: Out(stream.Signature(PacketByte))
+
+    def elaborate(self, platform):
+        m = Module()
+        spare = Signal(PacketByte)
+        has_spare = Signal()
+        m.d.comb += self.packets.ready.eq(~has_spare)
+        with m.If(~self.out.valid | self.out.ready):
+            m.d.sync += has_spare.eq(0)
+            m.d.sync += self.out.valid.eq(has_spare | self.packets.valid)
+            with m.If(has_spare):
+                m.d.sync += self.out.payload.eq(spare)
+            with m.Elif(self.packets.valid):
+                m.d.sync += self.out.payload.eq(self.packets.payload)
+        with m.Elif(~has_spare & self.packets.valid):
+            m.d.sync += has_spare.eq(1)
+            m.d.sync += spare.eq(self.packets.payload)
         return m

@@ -10,7 +10,7 @@ from cobs import cobs
 from qrelay.protocol.packets import cobs_decode
 from qrelay_gateware.cobs import CobsDecoder, CobsEncoder
 from qrelay_gateware.crc import CrcAppender
-from qrelay_gateware.packet_stream import PacketArbiter
+from qrelay_gateware.packet_stream import PacketArbiter, PacketBuffer
 
 CHUNKS = (1, 2, 3, 17, 253, 254)
 
@@ -185,3 +185,13 @@ def test_arbiter_keeps_packets_whole():
     assert [packet for packet in whole if packet[0] == 1] == first
     assert [packet for packet in whole if packet[0] == 2] == second
     assert whole not in (first + second, second + first)
+
+
+@pytest.mark.parametrize(("fill", "drain"), [(0.0, 0.0), (0.5, 0.1), (0.1, 0.5)])
+def test_buffer_changes_nothing(fill, drain):
+    sent = packets(10, (1, 3, 20))
+    expected = [(byte, n == len(packet) - 1) for packet in sent for n, byte in enumerate(packet)]
+    dut = PacketBuffer()
+    got = []
+    run(dut, collect(dut.out, len(expected), got, 1, drain, packet_byte), offer(dut.packets, sent, 2, fill))
+    assert got == expected
