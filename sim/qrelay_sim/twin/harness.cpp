@@ -1,13 +1,14 @@
 // Steps one station, compiled by Verilator, through a batch of words, and carries its pins and its byte link.
 //
 // Plain C interface for ctypes, which releases the interpreter lock for the whole batch. One call processes `words`
-// clocks. Inputs are settled with the clock low, outputs are read there, and then the clock rises: every handshake is
-// decided on the values that the registers will see.
+// clocks, each one evaluation of the model: outputs are read as the registers show them before the rising edge, and the
+// edge then acts with the inputs of this word.
 
 #include <cstdint>
 #include <cstring>
 
 #include "Vstation.h"
+#include "Vstation___024root.h"
 #include "verilated.h"
 
 // Verilator writes the second underscore of Amaranth's stream ports as a number.
@@ -84,6 +85,7 @@ void *qrelay_station_new() {
     top.start_bins = 0;
     std::memset(&top.hits, 0, sizeof top.hits);
     top.eval();
+    top.clk = 1;
     return station;
 }
 
@@ -128,9 +130,7 @@ void qrelay_station_step(void *handle, Batch *batch) {
         if (rx_valid) top.LINK(rx, payload) = batch->rx[rx_used];
         const bool tx_ready = tx_used < batch->tx_size;
         top.LINK(tx, ready) = tx_ready;
-        top.clk = 0;
-        top.eval();
-
+        // What the station offers and accepts follows from its registers alone, so it can be read before the edge.
         if (rx_valid && top.LINK(rx, ready)) ++rx_used;
         if (tx_ready && top.LINK(tx, valid)) batch->tx[tx_used++] = top.LINK(tx, payload);
         if (top.start_out && pulses < batch->start_pulse_size) batch->start_pulses[pulses++] = {word, top.start_out};
@@ -147,8 +147,9 @@ void qrelay_station_step(void *handle, Batch *batch) {
                 for (unsigned lane = 0; lane < 4; ++lane)
                     batch->slot_codes[4 * word + lane] = batch->code_of_bins[bins[lane]];
         }
-        top.clk = 1;
         top.eval();
+        // The falling edge does nothing: let the model forget that the clock is high, instead of evaluating it.
+        top.rootp->__Vtrigprevexpr___TOP__clk__0 = 0;
     }
     batch->rx_used = rx_used;
     batch->tx_used = tx_used;

@@ -22,9 +22,9 @@ Progress = Callable[[str], None]
 
 _VERILATOR_FLAGS = (
     "--cc --top-module station --prefix Vstation -O3 --x-assign fast --x-initial fast --noassert --no-timing -Wno-fatal "
-    "-Wno-lint -Wno-style --unroll-count 1024 --output-split 0"
+    "-Wno-lint -Wno-style --output-split 0 --output-split-cfuncs 500"
 ).split()
-_COMPILER_FLAGS = "-std=c++17 -O3 -fPIC -shared -DVL_IGNORE_UNKNOWN_ARCH -DVERILATOR=1 -fno-semantic-interposition".split()
+_COMPILER_FLAGS = "-std=c++17 -O2 -fPIC -shared -DVL_IGNORE_UNKNOWN_ARCH -DVERILATOR=1 -fno-semantic-interposition".split()
 # No -march=native: a cached library must run on whatever machine mounts the cache.
 
 
