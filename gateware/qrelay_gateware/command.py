@@ -24,7 +24,7 @@ class CommandEngine(wiring.Component):
 
     All addresses of a request are checked before any of its words acts. A WRITE is answered when it has taken effect.
 
-    Latency: a READ of n words is answered within about 12 n clocks if the answers are taken as they come.
+    Latency: a READ of n words is answered within about 13 n clocks if the answers are taken as they come.
     Reset: idle.  Overflow: none; a request waits while answers are not taken.
 
     Ports

@@ -23,7 +23,7 @@ class Link(wiring.Component):
     the answer to that WRITE. Damaged, cut and overlong frames are dropped and counted; nothing that arrives can stop
     the link.
 
-    Throughput: one byte per clock in both directions within a packet.  Latency: 31 clocks from the last byte of
+    Throughput: one byte per clock in both directions within a packet.  Latency: 33 clocks from the last byte of
     a READ of one word to the first byte of its answer.  Reset: idle, counters zero.  Overflow: none (back-pressure on
     all streams); counters wrap.
 

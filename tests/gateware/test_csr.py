@@ -32,13 +32,13 @@ async def read(ctx, bank, address):
     return ctx.get(bank.bus.read_value)
 
 
-async def write(ctx, bank, address, value):
+async def write(ctx, bank, address, value, latency=WRITE_LATENCY):
     ctx.set(bank.bus.address, address)
     ctx.set(bank.bus.write_value, value)
     ctx.set(bank.bus.write, 1)
     await ctx.tick()
     ctx.set(bank.bus.write, 0)
-    await ctx.tick().repeat(WRITE_LATENCY - 1)
+    await ctx.tick().repeat(latency - 1)
 
 
 def test_map_of_every_address():
@@ -167,7 +167,7 @@ def test_windows():
     async def bench(ctx, bank):
         assert [await read(ctx, bank, n) for n in (0, 1, 63)] == [0x1000, 0x1001, 0x103F]
         steps = window("steps")
-        await write(ctx, bank, steps.base + 63, 0xFFFFFFD5)
+        await write(ctx, bank, steps.base + 63, 0xFFFFFFD5, WRITE_LATENCY - 1)
         assert ctx.get(bank.table_steps.enable)
         assert ctx.get(bank.table_steps.address) == 63
         assert ctx.get(bank.table_steps.value) == 0x55

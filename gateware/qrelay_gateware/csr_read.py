@@ -1,0 +1,240 @@
+"""The read side of the register bank: address decoder, multiplexers, readable tables."""
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Const, Signal, unsigned
+from amaranth.lib import data
+from amaranth.lib.memory import Memory
+from amaranth.utils import ceil_log2
+
+from qrelay.protocol.registers import ADDRESS_BITS, GROUPS, WINDOWS, Register, Window
+
+__all__ = ["QUERY_LATENCY", "READ_LATENCY", "is_copied", "read_path", "register_words"]
+
+QUERY_LATENCY = 2
+"""Clocks from `query` to `mapped` and `writable`."""
+READ_LATENCY = 7
+"""Clocks from `read` to `read_value`."""
+_CHUNK = 8
+"""Registers per first-stage read multiplexer."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One readable register and which input of which read multiplexer shows it."""
+
+    group: str
+    register: Register
+    chunk: int
+    index: int
+
+
+def _places() -> list[_Place]:
+    """Readable registers in the order of their addresses, so that a multiplexer sits near the blocks it reads."""
+    readable = [(g.name, r) for g in GROUPS for r in g.registers if r.access in ("rw", "ro", "w1c")]
+    return [_Place(group, r, n // _CHUNK, n % _CHUNK) for n, (group, r) in enumerate(readable)]
+
+
+def register_words(register: Register) -> int:
+    """Addresses that the register takes."""
+    return -(-register.width // 32)
+
+
+def is_copied(window: Window) -> bool:
+    """Whether reads of the window are answered from the bank's own memory."""
+    return window.access == "rw" or window.name == "identity"
+
+
+def _decoder(entry_layout: data.StructLayout, places: list[_Place]) -> list[dict[str, int]]:
+    """One entry per register word, looked up by address."""
+    by_name = {(p.group, p.register.name): p for p in places}
+    entries = [dict.fromkeys(entry_layout.members, 0) for _ in range(max(g.base + g.words for g in GROUPS))]
+    for group in GROUPS:
+        for base, register in group.addressed():
+            for word in range(register_words(register)):
+                entry = entries[base + word]
+                entry["mapped"] = 1
+                entry["writable"] = int(register.access != "ro")
+                if place := by_name.get((group.name, register.name)):
+                    entry["readable"] = 1
+                    entry["chunk"] = place.chunk
+                    entry["index"] = place.index
+                    entry["later_word"] = int(word > 0)
+                    entry["holds"] = int(word == 0 and register.access == "ro" and register_words(register) > 1)
+    return entries
+
+
+def read_path(m, bank, identity_words) -> None:
+    """Add to module `m` all logic of `bank` that answers queries and reads."""
+    places = _places()
+    chunks = places[-1].chunk + 1
+    entry_layout = data.StructLayout(
+        {
+            "mapped": 1,
+            "writable": 1,
+            "readable": 1,
+            "later_word": 1,
+            "holds": 1,
+            "index": range(_CHUNK),
+            "chunk": range(chunks),
+        }
+    )
+    entries = _decoder(entry_layout, places)
+    m.submodules.decoder = decoder = Memory(shape=entry_layout, depth=1 << ceil_log2(len(entries)), init=entries)
+    lookup = decoder.read_port()
+    asked = Signal()
+    m.d.comb += asked.eq(bank.bus.query | bank.bus.read)
+    m.d.comb += lookup.addr.eq(bank.bus.address)
+    m.d.comb += lookup.en.eq(asked)
+
+    # Stage 1: the decoder's block RAM, window comparators, the bank's own tables.
+    asked_1 = Signal()
+    read_1 = Signal()
+    address_1 = Signal(ADDRESS_BITS)
+    is_register_1 = Signal()
+    hits_1 = Signal(len(WINDOWS))
+    m.d.sync += asked_1.eq(asked)
+    m.d.sync += read_1.eq(bank.bus.read)
+    with m.If(asked):
+        m.d.sync += address_1.eq(bank.bus.address)
+        m.d.sync += is_register_1.eq(bank.bus.address >> len(lookup.addr) == 0)
+        for n, window in enumerate(WINDOWS):
+            m.d.sync += hits_1[n].eq(bank.bus.address >> ceil_log2(window.depth) == window.base // window.depth)
+    table_value_1, is_table = _tables(m, bank, identity_words)
+
+    # Stage 2: registered RAM outputs; the answer to a query.
+    read_2 = Signal()
+    address_2 = Signal(ADDRESS_BITS)
+    entry_2 = Signal(entry_layout)
+    table_value_2 = Signal(32)
+    hits_2 = Signal(len(WINDOWS))
+    m.d.sync += read_2.eq(read_1)
+    writable_windows = Cat(Const(window.access != "ro", 1) for window in WINDOWS)
+    with m.If(asked_1):
+        m.d.sync += address_2.eq(address_1)
+        m.d.sync += entry_2.eq(lookup.data)
+        m.d.sync += table_value_2.eq(table_value_1)
+        m.d.sync += hits_2.eq(hits_1)
+        m.d.sync += bank.bus.mapped.eq((is_register_1 & lookup.data.mapped) | hits_1.any())
+        m.d.sync += bank.bus.writable.eq((is_register_1 & lookup.data.writable) | (hits_1 & writable_windows).any())
+        with m.If(~is_register_1):
+            m.d.sync += entry_2.readable.eq(0)
+
+    # Stage 3: every chunk has its own copy of the index (not merged, as each is only loaded for its own chunk):
+    # one index for all would have to cross the die in the clock of the multiplexers.
+    read_3 = Signal()
+    address_3 = Signal(ADDRESS_BITS)
+    entry_3 = Signal(entry_layout)
+    window_value_3 = Signal(32)
+    here_3 = Signal(chunks)
+    m.d.sync += read_3.eq(read_2)
+    m.d.sync += here_3.eq(0)
+    with m.If(read_2):
+        m.d.sync += entry_3.eq(entry_2)
+        m.d.sync += address_3.eq(address_2)
+        m.d.sync += window_value_3.eq(0)
+        for n, window in enumerate(WINDOWS):
+            if is_table[window.name]:
+                with m.If(hits_2[n]):
+                    m.d.sync += window_value_3.eq(table_value_2)
+            elif window.access == "ro":
+                with m.If(hits_2[n]):
+                    m.d.sync += window_value_3.eq(getattr(bank, f"read_{window.name}").value)
+
+    # Stage 4: one multiplexer per chunk of registers; zero where the chunk is not meant.
+    read_4 = Signal()
+    address_4 = Signal(ADDRESS_BITS)
+    entry_4 = Signal(entry_layout)
+    values_4 = [window_value_4 := Signal(32)]
+    m.d.sync += read_4.eq(read_3)
+    with m.If(read_3):
+        m.d.sync += entry_4.eq(entry_3)
+        m.d.sync += address_4.eq(address_3)
+        m.d.sync += window_value_4.eq(window_value_3)
+    for chunk in range(chunks):
+        members = [place for place in places if place.chunk == chunk]
+        index_3 = Signal(range(_CHUNK), name=f"index_{chunk}")
+        value_4 = Signal(max(place.register.width for place in members), name=f"chunk_{chunk}")
+        values_4.append(value_4)
+        with m.If(read_2 & entry_2.readable & (entry_2.chunk == chunk)):
+            m.d.sync += here_3[chunk].eq(1)
+            m.d.sync += index_3.eq(entry_2.index)
+        with m.If(here_3[chunk]):
+            with m.Switch(index_3):
+                for place in members:
+                    source = "status" if place.register.access == "ro" else "config"
+                    with m.Case(place.index):
+                        m.d.sync += value_4.eq(getattr(bank, f"{source}_{place.group}")[place.register.name])
+        with m.Elif(read_3):
+            m.d.sync += value_4.eq(0)
+
+    # Stages 5 and 6: OR everything together.
+    read_5 = Signal()
+    address_5 = Signal(ADDRESS_BITS)
+    entry_5 = Signal(entry_layout)
+    read_6 = Signal()
+    address_6 = Signal(ADDRESS_BITS)
+    entry_6 = Signal(entry_layout)
+    value_6 = Signal(64)
+    m.d.sync += read_5.eq(read_4)
+    m.d.sync += read_6.eq(read_5)
+    parts_5 = []
+    with m.If(read_4):
+        m.d.sync += entry_5.eq(entry_4)
+        m.d.sync += address_5.eq(address_4)
+        for first in range(0, len(values_4), 4):
+            parts_5.append(part_5 := Signal(64, name=f"part_{first // 4}"))
+            m.d.sync += part_5.eq(reduce(or_, values_4[first : first + 4]))
+    with m.If(read_5):
+        m.d.sync += entry_6.eq(entry_5)
+        m.d.sync += address_6.eq(address_5)
+        m.d.sync += value_6.eq(reduce(or_, parts_5))
+
+    # Stage 7: the word, and what is held.
+    held = Signal(32)
+    held_address = Signal(ADDRESS_BITS)
+    with m.If(read_6):
+        m.d.sync += bank.bus.read_value.eq(value_6[:32])
+        with m.If(entry_6.readable & entry_6.later_word):
+            m.d.sync += bank.bus.read_value.eq(value_6[32:])
+            with m.If(held_address == address_6):
+                m.d.sync += bank.bus.read_value.eq(held)
+        with m.If(entry_6.readable & entry_6.holds):
+            m.d.sync += held.eq(value_6[32:])
+            m.d.sync += held_address.eq(address_6 + 1)
+        with m.Elif(held_address == address_6):
+            # Used up: a second read of the later word alone is of its own instant.
+            m.d.sync += held_address.eq(0)
+
+
+def _tables(m, bank, identity_words) -> tuple[Signal, dict[str, bool]]:
+    """Memory that answers reads of the identity and of the writable tables that can be read."""
+    copied = sorted((window for window in WINDOWS if is_copied(window)), key=lambda window: -window.depth)
+    offsets = {}
+    size = 0
+    for window in copied:
+        offsets[window.name] = size
+        size += window.depth
+    depth = 1 << ceil_log2(size)
+    init = [0] * depth
+    init[offsets["identity"] : offsets["identity"] + len(identity_words)] = identity_words
+    m.submodules.tables = tables = Memory(shape=unsigned(32), depth=depth, init=init)
+    read = tables.read_port()
+    write = tables.write_port()
+    m.d.comb += read.en.eq(bank.bus.read)
+    for window in copied:
+        bits = ceil_log2(window.depth)
+        with m.If(bank.bus.address >> bits == window.base // window.depth):
+            m.d.comb += read.addr.eq(offsets[window.name] | bank.bus.address[:bits])
+        if window.access == "rw":
+            table = getattr(bank, f"table_{window.name}")
+            with m.If(table.enable):
+                m.d.comb += write.en.eq(1)
+                m.d.comb += write.addr.eq(offsets[window.name] | table.address)
+                m.d.comb += write.data.eq(table.value)
+    for window in WINDOWS:
+        if window.access == "ro" and not is_copied(window):
+            m.d.comb += getattr(bank, f"read_{window.name}").address.eq(bank.bus.address)
+    return read.data, {window.name: is_copied(window) for window in WINDOWS}
