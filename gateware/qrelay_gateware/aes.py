@@ -137,8 +137,9 @@ class Aes256Pipeline(wiring.Component):
 class KeyExpansion(wiring.Component):
     """Expand a 256-bit key into the 15 round keys (FIPS 197, 5.2).
 
-    The round keys are one shift register of 60 words into which each new word enters at the top, so the words that the
-    recurrence needs are always at the same place.
+    The last eight words are a shift register into which each new word enters at the top, so the words that the
+    recurrence needs are always at the same place. Whole round keys go into a memory of 15 rows that are all read at
+    once: it maps to LUT RAM, and a simulation has nothing to copy while the keys rest.
 
     Latency: `ready` rises `latency` clocks after `load`.
     Reset: no key, `ready` 0, round keys all zero.
@@ -174,14 +175,19 @@ class KeyExpansion(wiring.Component):
         wait = Signal(2)
         substituted = Signal(32)
         round_constant = Signal(8)
-        words = Signal(data.ArrayLayout(32, ROUND_KEY_WORDS))
-        m.d.comb += [
-            self.keys.as_value().eq(words.as_value()),
-            self.key_index.eq(index),
-        ]
+        words = Signal(data.ArrayLayout(32, KEY_WORDS))
+        m.submodules.rows = rows = Memory(shape=128, depth=ROUNDS + 1, init=[])
+        row_write = rows.write_port()
+        for row in range(ROUNDS + 1):
+            port = rows.read_port(domain="comb")
+            m.d.comb += [
+                port.addr.eq(row),
+                self.keys[row].as_value().eq(port.data),
+            ]
+        m.d.comb += self.key_index.eq(index)
 
         newest = words[-1]
-        oldest = words[-KEY_WORDS]
+        oldest = words[0]
         # RotWord in every eighth word: bytes 1, 2, 3, 0. The table takes two bytes per clock.
         turned = Mux(index[2], newest, newest.rotate_right(8))
         new = Signal(32)
@@ -206,6 +212,11 @@ class KeyExpansion(wiring.Component):
                     # A register behind the block RAM; after two more clocks it holds both halves.
                     substituted.eq(Cat(substituted[16:], *(port.data for port in ports))),
                 ]
+            m.d.comb += [
+                row_write.en.eq(shift & (index[:2] == 3)),
+                row_write.addr.eq(index[2:]),
+                row_write.data.eq(Cat(words[-3], words[-2], words[-1], new)),
+            ]
             with m.If(shift):
                 m.d.sync += [
                     words.as_value().eq(Cat(words.as_value()[32:], new)),
