@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, DomainRenamer, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from qrelay.protocol import PROTOCOL_HASH
@@ -26,6 +26,7 @@ from .timebase import TimeBase
 __all__ = ["GATEWARE_VERSION", "BoardFacts", "Station"]
 
 GATEWARE_VERSION = (0, 1, 0)
+_RECEIVER_FLUSH_WORDS = 2048
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Station(wiring.Component):
     ----------
     facts : BoardFacts
         What the board adds to the identity block.
+    receiver_domain : str
+        Clock domain of the receiver: the word clock, which may stop while `receiver_clocked` is low.
 
     Ports
     -----
@@ -74,6 +77,8 @@ class Station(wiring.Component):
     clock_locked, external_reference : present state of the clocks.
     reference_lost, lock_lost, phase_slipped : one-clock (or longer) reports that latch an alarm.
     armed, running : for lamps, and for a simulation that wants to know whether time matters.
+    receiver_clocked : the receiver is enabled or still has something to do. While low, nothing in it can change but the
+        phase of its free-running rate interval and test pulser, so that its clock may be gated.
     """
 
     rx: In(stream.Signature(8))
@@ -90,9 +95,11 @@ class Station(wiring.Component):
     phase_slipped: In(1)
     armed: Out(1)
     running: Out(1)
+    receiver_clocked: Out(1)
 
-    def __init__(self, facts: BoardFacts):
+    def __init__(self, facts: BoardFacts, *, receiver_domain: str = "sync"):
         self._facts = facts
+        self._receiver_domain = receiver_domain
         super().__init__()
 
     @property
@@ -124,7 +131,8 @@ class Station(wiring.Component):
         m.submodules.choices = choices = ChoiceMapper()
         m.submodules.modulator = modulator = Modulator()
         m.submodules.audit = audit = Audit()
-        m.submodules.receiver = receiver = Receiver()
+        receiver = Receiver()
+        m.submodules.receiver = DomainRenamer(self._receiver_domain)(receiver)
         m.submodules.events = events = Events()
         m.submodules.probe = probe = Probe()
         system = bank.config_system
@@ -223,6 +231,14 @@ class Station(wiring.Component):
             probe.clicks.eq(receiver.click_bits),
             self.probe.eq(probe.out),
         ]
+
+        # What is in the receiver's pipelines and delays takes less than this to come out.
+        rest = Signal(range(_RECEIVER_FLUSH_WORDS + 1))
+        with m.If(bank.config_receiver.enable | receiver.latch | receiver.clear):
+            m.d.sync += rest.eq(_RECEIVER_FLUSH_WORDS)
+        with m.Elif(rest != 0):
+            m.d.sync += rest.eq(rest - 1)
+        m.d.comb += self.receiver_clocked.eq(bank.config_receiver.enable | receiver.latch | receiver.clear | (rest != 0))
 
         # State and alarms, in the order of the register map.
         was_locked = Signal()

@@ -80,6 +80,7 @@ void *qrelay_station_new() {
     auto *station = new Station;
     auto &top = station->top;
     top.clk = 0;
+    top.receiver_clk = 0;
     top.LINK(rx, valid) = 0;
     top.LINK(tx, ready) = 0;
     top.start_bins = 0;
@@ -147,9 +148,11 @@ void qrelay_station_step(void *handle, Batch *batch) {
                 for (unsigned lane = 0; lane < 4; ++lane)
                     batch->slot_codes[4 * word + lane] = batch->code_of_bins[bins[lane]];
         }
+        top.receiver_clk = top.receiver_clocked;
         top.eval();
-        // The falling edge does nothing: let the model forget that the clock is high, instead of evaluating it.
+        // The falling edges do nothing: let the model forget that the clocks are high, instead of evaluating them.
         top.rootp->__Vtrigprevexpr___TOP__clk__0 = 0;
+        top.rootp->__Vtrigprevexpr___TOP__receiver_clk__0 = 0;
     }
     batch->rx_used = rx_used;
     batch->tx_used = tx_used;

@@ -100,12 +100,14 @@ def _station_verilog() -> str:
     from .identity import TWIN_FACTS
 
     # Registers start from their initial values, as after configuration of an FPGA. A reset input would make the next
-    # value of every register depend on an input, and the simulation would compute them twice per clock.
-    station = Station(TWIN_FACTS)
+    # value of every register depend on an input, and the simulation would compute them twice per clock. The receiver's
+    # clock is gated, because three of the four stations have no use for their receiver.
+    station = Station(TWIN_FACTS, receiver_domain="receiver")
     top = Module()
     top.domains.sync = clock = ClockDomain(reset_less=True)
+    top.domains.receiver = receiver_clock = ClockDomain(reset_less=True)
     top.submodules.station = station
-    ports = [clock.clk, *(Value.cast(value) for _, _, value in station.signature.flatten(station))]
+    ports = [clock.clk, receiver_clock.clk, *(Value.cast(value) for _, _, value in station.signature.flatten(station))]
     return str(verilog.convert(top, name="station", ports=ports, emit_src=False, strip_internal_attrs=True))
 
 
