@@ -48,7 +48,7 @@ class Identity:
     `start_slot`; `line_latency` from that word's place in the slot counter to its line bins at the lines output (plus
     the serialiser's own `pin_latency`); `receiver_latency` from a word of the slot counter to the word of hits at the
     detector input that is tagged with it (negative differences are taken up by `start_slot`); `event_latency` from hits
-    at the input to the success record entering its FIFO, at detector delay 0.
+    at the input to the success record that leaves the receiver for its FIFO, at detector delay 0.
     """
 
     protocol_hash: int
