@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import serial
+
 from qrelay_sim.twin.click_queue import ClickQueue
 from qrelay_sim.twin.endpoint import HIGH_WATER_BYTES, PtyEndpoint, TcpEndpoint
 from qrelay_sim.twin.wiring import LEVEL_SHIFT, PULSE, DelayLine, FibrePaths, sender_light, source_light
@@ -113,7 +114,9 @@ def test_paths_name_what_is_impossible():
 def test_click_queue_orders_and_keeps_one_edge_per_slot():
     queue = ClickQueue()
     queue.put(
-        np.array([9, 4, 9, 9, 20], np.int64), np.array([2, 1, 2, 0, 3], np.uint8), np.array([192, 64, 64, 64, 64], np.uint8)
+        np.array([9, 4, 9, 9, 20], np.int64),
+        np.array([2, 1, 2, 0, 3], np.uint8),
+        np.array([192, 64, 64, 64, 64], np.uint8),
     )
     hits = queue.take(4, 8)
     assert hits.tolist() == [(0, 4, 64), (1, 1, 64), (1, 9, 64)]

@@ -36,7 +36,10 @@ def test_protocol_is_pure_python():
 
 
 def test_host_imports_neither_gateware_nor_simulation():
-    script = "import sys, qrelay.cli, qrelay.board, qrelay.run; print([m for m in sys.modules if m.startswith(('amaranth', 'qrelay_'))])"
+    script = (
+        "import sys, qrelay.cli, qrelay.board, qrelay.run;"
+        "print([m for m in sys.modules if m.startswith(('amaranth', 'qrelay_'))])"
+    )
     assert run(sys.executable, "-c", script).stdout.strip() == "[]"
 
 

@@ -19,6 +19,7 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
 from qrelay.twin_settings import TwinSettings
 
 from ..optics import OpticsSettings, RelayOptics
@@ -39,6 +40,8 @@ _IDLE_WAIT_S = 0.01
 _START_BINS = 0b0111_1000
 """The start pulse rises in bin 3, away from the edge of the word."""
 
+_PHASE_MEMORY_SLOTS = 900_000_000
+_PHASE_MASK = np.uint8(PHASE_MASK)
 _NO_HITS = np.zeros(0, HIT_DTYPE)
 _NO_STARTS = np.zeros(0, PULSE_DTYPE)
 
@@ -98,6 +101,7 @@ class Twin:
         self.error: BaseException | None = None
         """What stopped the twin, if something did."""
         self._stop = threading.Event()
+        self._light_lock = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="twin-board")
         self._thread = threading.Thread(target=self._serve, name="twin", daemon=True)
         self._reset_light()
@@ -125,6 +129,14 @@ class Twin:
     def alive(self) -> bool:
         """The boards are being stepped."""
         return self._thread.is_alive()
+
+    def injected_phase_rad(self, slots: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Phase [rad] that offset and drift added to Alice minus Bob, at slots counted from the last start event.
+
+        Slots more than `_PHASE_MEMORY_SLOTS` ago are left out, and the answer is shorter by them.
+        """
+        with self._light_lock:
+            return self._optics.phase_error(slots[slots >= self._optics.slot - _PHASE_MEMORY_SLOTS])
 
     def _reset_light(self) -> None:
         """Empty fibres and fresh random numbers: a start pulse begins a reproducible run."""
@@ -199,9 +211,10 @@ class Twin:
             assert codes is not None
             light[name] = self._fibres[name].pass_through(codes)
         alice, bob = light["alice"], light["bob"]
-        slots, detectors, fines = self._optics.sample(
-            self._level(alice), alice & PHASE_MASK, self._level(bob), bob & PHASE_MASK, light["source"] >= PULSE
-        )
+        with self._light_lock:
+            slots, detectors, fines = self._optics.sample(
+                self._level(alice), alice & _PHASE_MASK, self._level(bob), bob & _PHASE_MASK, light["source"] >= PULSE
+            )
         delays = np.array([self.paths.m1_delay] * 2 + [self.paths.m2_delay] * 2, np.int64)
         self._clicks.put(slots + self._light_slot + delays[detectors], detectors, fines)
         hits = self._clicks.take(self._light_slot, 4 * words)
@@ -212,4 +225,4 @@ class Twin:
     @staticmethod
     def _level(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Intensity code for the optics: 0 dark, 4..7 a pulse with level code 0..3."""
-        return codes >> LEVEL_SHIFT
+        return codes >> np.uint8(LEVEL_SHIFT)

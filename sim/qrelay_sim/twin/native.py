@@ -20,11 +20,10 @@ __all__ = ["BuildError", "build_library", "compiler", "source_fingerprint"]
 
 Progress = Callable[[str], None]
 
-_VERILATOR_FLAGS = (
-    "--cc --top-module station --prefix Vstation -O3 --x-assign fast --x-initial fast --noassert --no-timing -Wno-fatal "
-    "-Wno-lint -Wno-style --output-split 0 --output-split-cfuncs 500"
-).split()
-_COMPILER_FLAGS = "-std=c++17 -O2 -fPIC -shared -DVL_IGNORE_UNKNOWN_ARCH -DVERILATOR=1 -fno-semantic-interposition".split()
+_VERILATOR_FLAGS = ["--cc", "--top-module", "station", "--prefix", "Vstation", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--no-timing", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "0", "--output-split-cfuncs", "500"]
+_COMPILER_FLAGS = (
+    ["-std=c++17", "-O2", "-fPIC", "-shared", "-DVL_IGNORE_UNKNOWN_ARCH", "-DVERILATOR=1", "-fno-semantic-interposition"]
+)
 # No -march=native: a cached library must run on whatever machine mounts the cache.
 
 
@@ -95,6 +94,7 @@ def _run(command: list[str], cwd: Path, what: str, environment: dict[str, str] |
 def _station_verilog() -> str:
     from amaranth.back import verilog  # elaboration is only needed where the cache has nothing
     from amaranth.hdl import ClockDomain, Module, Value
+
     from qrelay_gateware.station import Station
 
     from .identity import TWIN_FACTS

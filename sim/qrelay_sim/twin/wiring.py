@@ -51,6 +51,7 @@ class DelayLine:
         self._inside = line[len(codes) :].copy()
         return line[: len(codes)]
 
+
 MIN_DELAY_SLOTS = 8
 """Shortest path, 5 m of fibre: timing jitter may bring an edge forward, but not before the light has left."""
 
@@ -75,7 +76,7 @@ class FibrePaths:
         if min(self.m1_delay, self.m2_delay) < MIN_DELAY_SLOTS // 2:
             raise ValueError(
                 f"source arms of {self.source_m1} and {self.source_m2} slots differ too much from the users' arms of "
-                f"{self.alice_m1} and {self.bob_m2} slots for the twin; lengthen the users' arms or the shorter source arm"
+                f"{self.alice_m1} and {self.bob_m2} slots for the twin; lengthen the users' arms or the shorter one"
             )
 
     @property
