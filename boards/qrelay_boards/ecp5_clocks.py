@@ -152,20 +152,26 @@ class GearPhase(wiring.Component):
 
         good = Signal(4)
         bad = Signal(4)
+        irregular = Signal()
+        right = Signal()
+        wrong = Signal()
         falling_first = Signal()
+        placed = Signal()
         m.d.comb += falling_first.eq(fall_between == rise)
+        # `capture` is low in the period after the middle of a word, in which the change is seen.
+        m.d.comb += placed.eq(self.follow | ~self.capture)
         # Each word has exactly one change, so of any two neighbouring gear periods exactly one has it.
-        with m.If(changed == changed_before):
+        m.d.gear += irregular.eq(changed == changed_before)
+        m.d.gear += right.eq(changed & ~changed_before & falling_first & placed)
+        m.d.gear += wrong.eq(changed & ~changed_before & ~(falling_first & placed))
+        with m.If(irregular | wrong):
             m.d.gear += good.eq(0)
+        with m.Elif(right & (good != 15)):
+            m.d.gear += good.eq(good + 1)
+        with m.If(irregular | right):
             m.d.gear += bad.eq(0)
-        with m.Elif(changed):
-            # `capture` is low in the period after the middle of a word, in which the change is seen.
-            with m.If(falling_first & (self.follow | ~self.capture)):
-                m.d.gear += good.eq(good + (good != 15))
-                m.d.gear += bad.eq(0)
-            with m.Else():
-                m.d.gear += good.eq(0)
-                m.d.gear += bad.eq(bad + (bad != 15))
+        with m.Elif(wrong & (bad != 15)):
+            m.d.gear += bad.eq(bad + 1)
         # Registered, as they leave the domain.
         m.d.gear += self.in_step.eq(good == 15)
         m.d.gear += self.off_step.eq(bad == 15)

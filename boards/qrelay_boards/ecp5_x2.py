@@ -23,11 +23,27 @@ PIN_LATENCY = 6
 (tests). The delays of real pads and gearboxes are measured by a loop from the start output to the start input."""
 
 
+def _pass_along(m, capture, pins):
+    """A copy of the word phase for each pin.
+
+    The phase alternates, so that its complement one gear clock later is the phase again. Passed on from pin to pin it
+    never has to cross the die within one gear clock, and every pin takes the same half of the word.
+    """
+    copies = []
+    for pin in range(pins):
+        copy = Signal(name=f"capture_{pin}", reset_less=True)
+        m.d.gear += copy.eq(~capture)
+        copies.append(copy)
+        capture = copy
+    return copies
+
+
 class OutputGear(wiring.Component):
     """Words to pairs of four bins.
 
     Latency: a word presented in a word clock period is registered by its end and captured by the gear clock half a
-    word later.  Reset: none, two words after the clocks run the stream is in order.
+    word later.  Reset: none; once the clocks run and the word phase is found, the stream is in order after one word per
+    two pins.
 
     Ports
     -----
@@ -50,15 +66,16 @@ class OutputGear(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        for pin in range(len(self.words)):
+        captures = _pass_along(m, self.capture, len(self.words))
+        for pin, capture in enumerate(captures):
             held = Signal(LINE_BINS, name=f"held_{pin}", reset_less=True)
             pending = Signal(LINE_BINS, name=f"pending_{pin}", reset_less=True)
             bins = Signal(GEAR_BINS, name=f"bins_{pin}", reset_less=True)
             m.d.sync += held.eq(self.words[pin])
-            with m.If(self.capture):
+            with m.If(capture):
                 m.d.gear += pending.eq(held)
             # Where `capture` is high the capture before is one gear clock old twice over: its second half is due.
-            m.d.gear += bins.eq(Mux(self.capture, pending[GEAR_BINS:], pending[:GEAR_BINS]))
+            m.d.gear += bins.eq(Mux(capture, pending[GEAR_BINS:], pending[:GEAR_BINS]))
             m.d.comb += self.bins[pin].eq(bins)
         return m
 
@@ -93,12 +110,13 @@ class InputGear(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        for pin in range(len(self.words)):
+        captures = _pass_along(m, self.capture, len(self.words))
+        for pin, capture in enumerate(captures):
             first = Signal(GEAR_BINS, name=f"first_{pin}", reset_less=True)
             held = Signal(LINE_BINS, name=f"held_{pin}", reset_less=True)
             now = Signal(LINE_BINS, name=f"now_{pin}", reset_less=True)
             m.d.gear += first.eq(self.bins[pin])
-            with m.If(self.capture):
+            with m.If(capture):
                 m.d.gear += held.eq(Cat(first, self.bins[pin]))
             m.d.sync += now.eq(held)
             if self._shift:

@@ -31,7 +31,8 @@ endmodule
 module IDDRX2F #(parameter GSR = "ENABLED") (
     input D, input SCLK, input ECLK, input RST, input ALIGNWD, output reg Q0, output reg Q1, output reg Q2, output reg Q3
 );
-    reg second = 0;
+    // As in reset: a reset that is active from the beginning has no edge.
+    reg second = 1;
     reg rise = 0;
     reg [1:0] earlier = 0;
     reg [3:0] group = 0;
@@ -54,7 +55,8 @@ endmodule
 module ODDRX2F #(parameter GSR = "ENABLED") (
     input SCLK, input ECLK, input RST, input D0, input D1, input D2, input D3, output Q
 );
-    reg second = 0;
+    // As in reset: a reset that is active from the beginning has no edge.
+    reg second = 1;
     reg [3:0] taken = 0;
     reg [3:0] group = 0;
     reg rise = 0, fall = 0;
