@@ -154,10 +154,31 @@ def _phase_matching(
         "rate_bit_per_slot_std": rate.std,
         "rate_bit_per_slot_unclipped": rate.value,
         "rate_bit_per_slot_as_drawn": max(0.0, rate.value * drawn),
+        "rate_zero_because": _why_zero(count, qber, even, f),
         "rate_note": "asymptotic P1 rate of a key-key slot: measured gain and QBER, parity fraction of the model",
         "pairs": rows,
         "largest_deviation_sigma": max(sigmas, default=None),
     }
+
+
+def _left_by_parity(even: float) -> float:
+    """Bits of each sifted bit that an adversary does not know, ``1 - h(q_even)``."""
+    # Beyond one half the parity tells nothing more.
+    return 1 - binary_entropy(even) if even < 0.5 else 0.0
+
+
+def _why_zero(sifted: int, qber: Ratio, even: float, f: float) -> str | None:
+    """Why the rate is zero, in words; None if it is not."""
+    if not sifted:
+        return "no bit was sifted"
+    left = _left_by_parity(even)
+    correction = f * binary_entropy(qber.value)
+    if correction < left:
+        return None
+    return (
+        f"correcting a QBER of {qber.value:.1%} costs {correction:.3f} bit per sifted bit, "
+        f"and the parity fraction {even:.3f} leaves {left:.3f} bit"
+    )
 
 
 def _rate(gain: Ratio, qber: Ratio, even: float, f: float) -> Ratio:
@@ -165,9 +186,7 @@ def _rate(gain: Ratio, qber: Ratio, even: float, f: float) -> Ratio:
     if math.isnan(gain.value) or math.isnan(qber.value):
         return Ratio(math.nan, math.nan)
     scale = 2 / PHASES
-    # Beyond one half the parity tells nothing more.
-    privacy = binary_entropy(even) if even < 0.5 else 1.0
-    content = 1 - privacy - f * binary_entropy(qber.value)
+    content = _left_by_parity(even) - f * binary_entropy(qber.value)
     clipped = min(max(qber.value, 1e-12), 1 - 1e-12)
     slope = f * math.log2((1 - clipped) / clipped)
     return Ratio(scale * gain.value * content, scale * math.hypot(gain.std * content, gain.value * slope * qber.std))

@@ -115,6 +115,8 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
             f"({outcome['rate_note']})",
             highlight=False,
         )
+        if outcome["rate_zero_because"]:
+            console.print(f"no key: {outcome['rate_zero_because']}", highlight=False)
     for name, report in outcome["audit"].items():
         done = "not complete" if report is None else "passed" if report["passed"] else "FAILED"
         console.print(f"audit of {name}: {done}", highlight=False)

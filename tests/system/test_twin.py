@@ -254,9 +254,10 @@ def test_gain_and_qber_agree_with_the_closed_form(library, tmp_path, seed, dead_
     assert abs(result["gain_sigma"]) < 4
     assert abs(result["qber_sigma"]) < 4
     assert result["partial"] is False
+    assert (result["rate_zero_because"] is None) == (result["rate_bit_per_slot"] > 0)
     assert all(report["passed"] for report in outcome.manifest["audit"].values())
     assert set(outcome.manifest["audit"]) == {"alice", "bob"}
-    assert outcome.manifest["alarms"] in ({}, [], 0) or not any(outcome.manifest["alarms"].values())
+    assert not any(outcome.manifest["alarms"].values())
     accounting = outcome.manifest["accounting"]["receiver"]["success"]
     assert accounting["sent"] == accounting["received"] >= result["successes"] > 0
     again, bits = replayed(outcome, text)
@@ -322,10 +323,11 @@ def test_distinguishable_photons_give_no_key(library, tmp_path):
     assert abs(result["gain_sigma"]) < 4
     assert result["rate_bit_per_slot"] == 0
     assert result["rate_bit_per_slot_unclipped"] < 0
+    assert result["rate_zero_because"].startswith("correcting a QBER of ")
 
 
-def test_vacuum_alone_gives_nothing(library, tmp_path):
-    """All pulses dark: the only successes are both photons of the source, or dark counts."""
+def test_dark_pulses_give_no_key(library, tmp_path):
+    """All pulses dark: the only successes are two photons of the source; the parity gives every bit away."""
     text = run_text(
         tmp_path,
         slots=2_000_000,
@@ -334,6 +336,25 @@ def test_vacuum_alone_gives_nothing(library, tmp_path):
     )
     result = go(text).result
     assert result["slots"] == 2_000_000
+    assert result["qber_model"] == pytest.approx(0.5, abs=1e-6)
+    assert result["sifted"] < 20
     assert result["rate_bit_per_slot"] == 0
-    assert result["sifted"] < 10
-    assert result["largest_deviation_sigma"] is None or result["largest_deviation_sigma"] < 4
+    assert result["rate_zero_because"].endswith("the parity fraction 1.000 leaves 0.000 bit")
+    assert abs(result["gain_sigma"]) < 4
+
+
+def test_vacuum_alone_gives_no_bit(library, tmp_path):
+    """Nothing but vacuum is drawn."""
+    text = run_text(
+        tmp_path,
+        slots=800_000,
+        vac=("probability = 0.12", "probability = 1.0"),
+        nu=("probability = 0.33", "probability = 0.0"),
+        mu=("probability = 0.55", "probability = 0.0"),
+    )
+    result = go(text).result
+    assert [(pair["alice"], pair["bob"]) for pair in result["pairs"]] == [("vac", "vac")]
+    assert result["sifted"] == 0
+    assert result["qber"] is None
+    assert result["rate_bit_per_slot"] == 0
+    assert result["rate_zero_because"] == "no bit was sifted"
