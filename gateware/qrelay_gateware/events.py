@@ -1,6 +1,6 @@
 """Records on their way to the host: a queue per kind, drop accounts, packets."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -58,8 +58,8 @@ class Events(wiring.Component):
     Kinds are served in the order gap, status, success, frame, click, a packet at a time: a success waits for at most
     one packet of another kind that was begun, besides those already in the link.
 
-    A status record is made every `status_words` words, run or no run, and when an alarm bit rises (bits that rise in
-    the same clock share it).
+    A status record is made every `status_words` words (at least 2), run or no run, and when an alarm bit rises (bits
+    that rise in the same clock share it).
 
     `arm` empties the queues and clears counters, gap accounts, packet sequence number and running counts; both restart
     at 0. A packet already offered to the link ends early with its old numbers; it stands before the answer to the
@@ -165,27 +165,33 @@ class Events(wiring.Component):
         return amount
 
     def _word_output(self, m, kind, queue, packets) -> None:
-        """Take the records of the head entry one by one, lowest item first."""
+        """Take the records of the head entry one by one, lowest item first.
+
+        What is to be taken next is chosen ahead, in registers: they are right 2 clocks after a record was taken.
+        """
         name = kind.name.lower()
         given = Signal(SLOTS_PER_WORD, name=f"given_{name}")
         left = Signal(SLOTS_PER_WORD, name=f"left_{name}")
+        lowest = Signal(SLOTS_PER_WORD, name=f"lowest_{name}")
+        is_last = Signal(name=f"is_last_{name}")
         item = Signal.like(queue.head.payload.records.items[0], name=f"item_{name}")
         head = queue.head.payload
         m.d.comb += left.eq(head.records.valid & ~given)
-        lowest = left & ~(left - 1)
-        for n in reversed(range(SLOTS_PER_WORD)):
-            with m.If(left[n]):
-                m.d.comb += item.eq(head.records.items[n])
+        m.d.sync += packets.valid[kind].eq(queue.head.valid & ~self.arm)
+        with m.If(queue.head.valid):
+            m.d.sync += is_last.eq(1)
+            for n in reversed(range(SLOTS_PER_WORD)):
+                with m.If(left[n]):
+                    m.d.sync += item.eq(head.records.items[n])
+                    m.d.sync += lowest.eq(1 << n)
+                    m.d.sync += is_last.eq(~left[n + 1 :].any())
         # The two fields between slot and flags differ by kind in name only.
         m.d.comb += packets.records[kind].eq(
             Cat(item.lane, head.records.slot_word, item.low, item.high, head.alarm & _ALARM_FLAG)
         )
-        m.d.comb += packets.valid[kind].eq(queue.head.valid)
         with m.If(packets.take[kind]):
-            m.d.sync += given.eq(given | lowest)
-            with m.If((left & (left - 1)) == 0):
-                m.d.comb += queue.head.ready.eq(1)
-                m.d.sync += given.eq(0)
+            m.d.comb += queue.head.ready.eq(is_last)
+            m.d.sync += given.eq(Mux(is_last, 0, given | lowest))
         with m.If(self.arm):
             m.d.sync += given.eq(0)
 
@@ -206,16 +212,24 @@ class Events(wiring.Component):
 
     def _status_input(self, m, queue) -> None:
         known_alarms = Signal(16)
-        elapsed = Signal(32)
         due = Signal()
         m.d.sync += known_alarms.eq(self.alarms)
-        with m.If((self.alarms & ~known_alarms).any()):
-            m.d.comb += due.eq(1)
-        with m.If(self.config.status_words != 0):
+        # Every comparison has a clock of its own; the period counts two clocks for it.
+        periodic = Signal()
+        last_word = Signal(32)
+        elapsed = Signal(32)
+        reached = Signal()
+        m.d.sync += periodic.eq(self.config.status_words != 0)
+        m.d.sync += last_word.eq(self.config.status_words - 2)
+        with m.If(self.config.status_words == 1):
+            m.d.sync += last_word.eq(0)
+        with m.If(reached | ~periodic):
+            m.d.sync += elapsed.eq(0)
+            m.d.sync += reached.eq(0)
+        with m.Else():
             m.d.sync += elapsed.eq(elapsed + 1)
-            with m.If(elapsed >= self.config.status_words - 1):
-                m.d.sync += elapsed.eq(0)
-                m.d.comb += due.eq(1)
+            m.d.sync += reached.eq(elapsed >= last_word)
+        m.d.comb += due.eq(reached | (self.alarms & ~known_alarms).any())
         m.d.sync += queue.offer.eq(due & self.config.enable_status)
         with m.If(due):
             m.d.sync += queue.value.eq(Cat(Const(0, 2), self.slot_word, self.alarms[:8], self.state[:8]))

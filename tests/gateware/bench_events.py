@@ -243,7 +243,7 @@ async def status_records(dut):
     """One every `status_words` words and one when an alarm rises; those that find the queue full are accounted for."""
     bench = await begin(dut, 6, status_words=100)
     dut.state.value = 0x1_42
-    for _ in range(1000):
+    for _ in range(1010):
         await bench.word()
     for alarms in (0x0001, 0x0003, 0x0002, 0x0102):
         dut.alarms.value = alarms
