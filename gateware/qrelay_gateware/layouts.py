@@ -3,6 +3,7 @@
 from amaranth.hdl import unsigned
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
+
 from qrelay.protocol.choice import PHASE_BITS, SETTING_BITS
 from qrelay.protocol.registers import DETECTORS, GROUPS, LINES, SEGMENT_KINDS, WINDOWS
 from qrelay.protocol.units import BINS_PER_SLOT, SLOT_WORD_BITS, SLOTS_PER_WORD
@@ -87,15 +88,11 @@ def config_layout(group: str) -> data.StructLayout:
 
 
 def status_layout(group: str) -> data.StructLayout:
-    """What a block gives the register bank: read-only state, and bits that set latched (w1c) state, by register name."""
-    return data.StructLayout(
-        {r.name: unsigned(r.width) for r in _group(group).registers if r.access in ("ro", "w1c")}
-    )
+    """What a block gives the register bank: read-only state, and bits that set latched state, by register name."""
+    return data.StructLayout({r.name: unsigned(r.width) for r in _group(group).registers if r.access in ("ro", "w1c")})
 
 
 def table_write(window: str) -> wiring.Member:
     """Port of a block whose table is window `window`: in a clock with `enable`, entry `address` takes `value`."""
     w = next(w for w in WINDOWS if w.name == window)
-    return In(
-        wiring.Signature({"address": Out(range(w.depth)), "value": Out(unsigned(w.width)), "enable": Out(1)})
-    )
+    return In(wiring.Signature({"address": Out(range(w.depth)), "value": Out(unsigned(w.width)), "enable": Out(1)}))

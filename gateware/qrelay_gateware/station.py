@@ -6,6 +6,7 @@ from fractions import Fraction
 from amaranth.hdl import Cat, DomainRenamer, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+
 from qrelay.protocol import PROTOCOL_HASH
 from qrelay.protocol.identity import Capability, Entropy, Identity, Phy
 from qrelay.protocol.registers import DETECTORS, LINES
@@ -54,8 +55,8 @@ class Station(wiring.Component):
     Every clock is one word of four slots. The role of the station is configuration: all parts are always there.
 
     A start event (command or start input) is followed after `start_latency` words by the word of slot
-    ``timebase.start_slot``, which leaves the lines output `line_latency` words later. Hits presented in the word of slot
-    s (`receiver_latency` words after that word left the slot counter) carry slot s.
+    ``timebase.start_slot``, which leaves the lines output `line_latency` words later. Hits presented
+    in the word of slot s (`receiver_latency` words after that word left the slot counter) carry slot s.
 
     Reset: unlocked lines idle, nothing armed. Overflow: as the blocks say; every loss is counted and reported.
 
@@ -234,11 +235,13 @@ class Station(wiring.Component):
 
         # What is in the receiver's pipelines and delays takes less than this to come out.
         rest = Signal(range(_RECEIVER_FLUSH_WORDS + 1))
-        with m.If(bank.config_receiver.enable | receiver.latch | receiver.clear):
+        wanted = Signal()
+        m.d.comb += wanted.eq(bank.config_receiver.enable | receiver.latch | receiver.clear)
+        with m.If(wanted):
             m.d.sync += rest.eq(_RECEIVER_FLUSH_WORDS)
         with m.Elif(rest != 0):
             m.d.sync += rest.eq(rest - 1)
-        m.d.comb += self.receiver_clocked.eq(bank.config_receiver.enable | receiver.latch | receiver.clear | (rest != 0))
+        m.d.comb += self.receiver_clocked.eq(wanted | (rest != 0))
 
         # State and alarms, in the order of the register map.
         was_locked = Signal()

@@ -146,7 +146,9 @@ TIMEBASE = Group(
         Register("start_source", 1, "rw", "0: the start command, 1: the start input"),
         Register("start_slot", 48, "rw", "slot index at the start; a multiple of 8", unit="slot"),
         Register("length", 48, "rw", "slots to run, a multiple of 4; 0 runs until disarm", unit="slot"),
-        Register("sync_period", 32, "rw", "expected distance of start-input edges while running; 0: unchecked", unit="word"),
+        Register(
+            "sync_period", 32, "rw", "expected distance of start-input edges while running; 0: unchecked", unit="word"
+        ),
         Register("start_place", 3, "ro", "bin 0..7 of the word in which the start edge was seen", unit="bin"),
         Register("slot_now", 48, "ro", "slot index of the first slot of the present word", unit="slot"),
         Register("sync_edges", 32, "ro", "start-input edges seen while running"),
@@ -282,14 +284,20 @@ EVENTS = Group(
     0x280,
     "Records to the host",
     (
-        *(Register(f"enable_{kind}", 1, "rw", f"send {kind} records", int(kind in ("gap", "status"))) for kind in _KINDS),
+        *(Register(f"enable_{k}", 1, "rw", f"send {k} records", int(k in ("gap", "status"))) for k in _KINDS),
         Register("frame_mode", 2, "rw", "frame records: " + ", ".join(f"{n} {m}" for n, m in enumerate(FRAME_MODES))),
-        Register("status_words", 32, "rw", "a status record every so many words and at each alarm; 0: alarms only", unit="word"),
+        Register(
+            "status_words",
+            32,
+            "rw",
+            "a status record every so many words and at each alarm; 0: alarms only",
+            unit="word",
+        ),
         Register("hold_words", 16, "rw", "longest wait of a record for company in its packet", reset=1024, unit="word"),
         *(Register(f"fill_{kind}", 16, "ro", f"{kind} FIFO: records or words of records waiting") for kind in _KINDS),
         *(Register(f"high_water_{kind}", 16, "ro", f"{kind} FIFO: largest fill since arm") for kind in _KINDS),
         *(Register(f"dropped_{kind}", 48, "ro", f"{kind} records dropped since arm") for kind in _KINDS),
-        *(Register(f"sent_{kind}", 32, "ro", f"{kind} records put in packets since arm, modulo 2^32") for kind in _KINDS),
+        *(Register(f"sent_{k}", 32, "ro", f"{k} records put in packets since arm, modulo 2^32") for k in _KINDS),
         Register("clicks_beyond_four", 48, "ro", "clicks beyond four in a word since arm: counted, never recorded"),
     ),
 )
@@ -353,7 +361,8 @@ def _check_layout() -> None:
     for name, base, size in spans:
         for address in range(base, base + size):
             if address in taken or address >= 1 << ADDRESS_BITS:
-                raise ValueError(f"{name} overlaps {taken.get(address, 'the end of the address space')} at {address:#x}")
+                other = taken.get(address, "the end of the address space")
+                raise ValueError(f"{name} overlaps {other} at {address:#x}")
             taken[address] = name
 
 

@@ -99,6 +99,7 @@ class TcpEndpoint(Endpoint):
         self.url = f"socket://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def fileno(self) -> int:
+        """Descriptor of the client, or of the listener while there is none."""
         return (self._client or self._listener).fileno()
 
     def _accept(self) -> None:
@@ -144,6 +145,7 @@ class TcpEndpoint(Endpoint):
             return len(data)
 
     def close(self) -> None:
+        """Hang up and stop listening."""
         self._drop()
         self._listener.close()
 
@@ -159,6 +161,7 @@ class PtyEndpoint(Endpoint):
         self.url = os.ttyname(self._slave)
 
     def fileno(self) -> int:
+        """Descriptor of the master end."""
         return self._master
 
     def _receive(self) -> bytes:
@@ -174,5 +177,6 @@ class PtyEndpoint(Endpoint):
             return 0
 
     def close(self) -> None:
+        """Close both ends."""
         os.close(self._master)
         os.close(self._slave)

@@ -1,9 +1,9 @@
 """The digital twin: four boards of the same RTL, the light between them, and a byte link to each.
 
-One thread steps all boards in batches. Within a batch the emitters (Alice, Bob, source) run in parallel with the optics
-and the receiver of the batch before, which keeps two cores busy and is causal, because nothing but the start cable leads
-from the receiver to the emitters. A start pulse reaches every station at the beginning of a later batch: the start
-cables have one common length.
+One thread steps all boards in batches. Within a batch the emitters (Alice, Bob, source) run in parallel with the
+optics and the receiver of the batch before, which keeps two cores busy and is causal, because nothing but the start
+cable leads from the receiver to the emitters. A start pulse reaches every station at the beginning of a later batch:
+the start cables have one common length.
 
 The boards' time is not wall time: it runs as fast as the machine can while a station is armed or running, waits for a
 client that reads too slowly, and idles otherwise.
@@ -47,7 +47,7 @@ _NO_STARTS = np.zeros(0, PULSE_DTYPE)
 
 
 def optics_settings(settings: TwinSettings) -> OpticsSettings:
-    """The light of the bench. Intensity codes 1 to 3 do not occur: without a pulse the level modulator does not matter."""
+    """The light of the bench. Intensity codes 1 to 3 do not occur: without a pulse the level does not matter."""
     return OpticsSettings(
         parameters=settings.relay_parameters(),
         levels_a=(0.0, 0.0, 0.0, 0.0, *settings.level_photon_numbers()),

@@ -82,7 +82,7 @@ class NativeStation:
         self._codes = None if code_of_bins is None else np.ascontiguousarray(code_of_bins, np.uint8)
         self._pulses = np.zeros(_PULSES, PULSE_DTYPE)
         self.clock_inputs = _LOCKED_TO_REFERENCE
-        """Clock state the station sees: bit 0 locked, 1 external reference, 2 reference lost, 3 lock lost, 4 slipped."""
+        """Clock state: bit 0 locked, 1 external reference, 2 reference lost, 3 lock lost, 4 phase slipped."""
 
     def step(
         self, words: int, hits: NDArray[np.void], starts: NDArray[np.void], rx: bytes, tx_space: int = 1 << 20

@@ -60,8 +60,8 @@ MIN_DELAY_SLOTS = 8
 class FibrePaths:
     """Delays of the four paths in whole slots, and how the bench lines up what meets at a node.
 
-    The two modes of one source photon reach M1 and M2 after different times, so the optics work on the slot in which the
-    source emitted: `lag` is how far it must stay behind the present to know everything that meets that photon.
+    The two modes of one source photon reach M1 and M2 after different times, so the optics work on the slot in which
+    the source emitted: `lag` is how far it must stay behind the present to know everything that meets that photon.
     """
 
     alice_m1: int
