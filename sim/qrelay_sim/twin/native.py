@@ -20,39 +20,35 @@ __all__ = ["BuildError", "build_library", "compiler", "source_fingerprint"]
 
 Progress = Callable[[str], None]
 
-_VERILATOR_FLAGS = tuple(
-    [
-        "--cc",
-        "--top-module",
-        "station",
-        "--prefix",
-        "Vstation",
-        "-O3",
-        "--x-assign",
-        "fast",
-        "--x-initial",
-        "fast",
-        "--noassert",
-        "--no-timing",
-        "-Wno-fatal",
-        "-Wno-lint",
-        "-Wno-style",
-        "--output-split",
-        "0",
-        "--output-split-cfuncs",
-        "500",
-    ]
+_VERILATOR_FLAGS = (
+    "--cc",
+    "--top-module",
+    "station",
+    "--prefix",
+    "Vstation",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--noassert",
+    "--no-timing",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-style",
+    "--output-split",
+    "0",
+    "--output-split-cfuncs",
+    "500",
 )
-_COMPILER_FLAGS = tuple(
-    [
-        "-std=c++17",
-        "-O2",
-        "-fPIC",
-        "-shared",
-        "-DVL_IGNORE_UNKNOWN_ARCH",
-        "-DVERILATOR=1",
-        "-fno-semantic-interposition",
-    ]
+_COMPILER_FLAGS = (
+    "-std=c++17",
+    "-O2",
+    "-fPIC",
+    "-shared",
+    "-DVL_IGNORE_UNKNOWN_ARCH",
+    "-DVERILATOR=1",
+    "-fno-semantic-interposition",
 )
 # No -march=native: a cached library must run on whatever machine mounts the cache.
 
