@@ -111,7 +111,7 @@ class DropLedger(wiring.Component):
     later, or while the gap record itself finds no room, is added to the next one: nothing is lost but precision of
     place.
 
-    Latency: 1 clock.  Reset: nothing dropped.  Overflow: `gap_dropped` saturates at 2^28 - 1; `dropped` is exact.
+    Latency: 2 clocks.  Reset: nothing dropped.  Overflow: `gap_dropped` saturates at 2^28 - 1; `dropped` is exact.
 
     Ports
     -----
@@ -143,20 +143,33 @@ class DropLedger(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         pending = Signal()
+        refused = Signal()
+        amount = Signal(3)
+        slot_high = Signal(32)
         m.d.comb += self.due.eq(pending & self.room)
-        with m.If(self.taken):
-            m.d.sync += pending.eq(0)
-            m.d.sync += self.gap_dropped.eq(0)
+        m.d.sync += refused.eq(self.refused)
         with m.If(self.refused):
-            total = Signal(_GAP_DROPPED_BITS + 1)
-            m.d.comb += total.eq(Mux(self.taken, 0, self.gap_dropped) + self.amount)
-            m.d.sync += self.gap_dropped.eq(Mux(total[-1], ~0, total))
-            m.d.sync += self.dropped.eq(self.dropped + self.amount)
+            m.d.sync += amount.eq(self.amount)
+            m.d.sync += slot_high.eq(self.slot_high)
+
+        # The flag is a clock late: one more addition of at most 4 still fits.
+        nearly_full = Signal()
+        m.d.sync += nearly_full.eq(self.gap_dropped[3:].all())
+        with m.If(self.taken):
+            m.d.sync += pending.eq(refused)
+            m.d.sync += self.gap_dropped.eq(Mux(refused, amount, 0))
+            m.d.sync += nearly_full.eq(0)
+        with m.Elif(refused):
             m.d.sync += pending.eq(1)
+            m.d.sync += self.gap_dropped.eq(Mux(nearly_full, ~0, self.gap_dropped + amount))
+        with m.If(refused):
+            m.d.sync += self.dropped.eq(self.dropped + amount)
             with m.If(~pending | self.taken):
-                m.d.sync += self.gap_first.eq(self.slot_high)
+                m.d.sync += self.gap_first.eq(slot_high)
         with m.If(self.clear):
+            m.d.sync += refused.eq(0)
             m.d.sync += pending.eq(0)
+            m.d.sync += nearly_full.eq(0)
             m.d.sync += self.gap_dropped.eq(0)
             m.d.sync += self.dropped.eq(0)
         return m
