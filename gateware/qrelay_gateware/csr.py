@@ -1,5 +1,8 @@
 """The register bank: every register and window of `qrelay.protocol.registers` on one bus, generated from it."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -28,6 +31,21 @@ BusSignature = wiring.Signature(
     }
 )
 """Bus of the register bank: at most one of `query`, `read` and `write` per clock, each with its `address`."""
+
+
+_PAGE = 16
+"""Addresses per page of the write decoder; no two groups share a page."""
+
+
+def _check_pages() -> None:
+    owners: dict[int, str] = {}
+    for group in GROUPS:
+        for page in range(group.base // _PAGE, (group.base + group.words - 1) // _PAGE + 1):
+            if owners.setdefault(page, group.name) != group.name:
+                raise ValueError(
+                    f"groups {owners[page]} and {group.name} share the addresses from {page * _PAGE:#x} on; "
+                    f"start each group at a free multiple of {_PAGE}"
+                )
 
 
 def _check(window: Window) -> None:
@@ -76,6 +94,7 @@ class RegisterBank(wiring.Component):
                 f"identity of {len(identity_words)} words exceeds its window; give at most {identity.depth}"
             )
         self._identity_words = identity_words
+        _check_pages()
         members = {"bus": In(BusSignature)}
         for group in GROUPS:
             settings = {r.name: r.reset for r in group.registers if r.access != "ro"}
@@ -103,10 +122,8 @@ class RegisterBank(wiring.Component):
         return m
 
     def _write_path(self, m) -> None:
-        enable = Signal()
         address = Signal(ADDRESS_BITS)
         value = Signal(32)
-        m.d.sync += enable.eq(self.bus.write)
         with m.If(self.bus.write):
             m.d.sync += address.eq(self.bus.address)
             m.d.sync += value.eq(self.bus.write_value)
@@ -124,7 +141,7 @@ class RegisterBank(wiring.Component):
                     set_bits = getattr(self, f"status_{group.name}")[register.name]
                     m.d.sync += latched.eq((latched & ~clear) | set_bits)
         for group in GROUPS:
-            self._group_writes(m, group, enable, address, value, clears)
+            self._group_writes(m, group, address, value, clears)
         for window in WINDOWS:
             if window.access != "ro":
                 table = getattr(self, f"table_{window.name}")
@@ -137,25 +154,29 @@ class RegisterBank(wiring.Component):
                     m.d.sync += table.address.eq(address)
                     m.d.sync += table.value.eq(value)
 
-    def _group_writes(self, m, group, enable, address, value, clears) -> None:
+    def _group_writes(self, m, group, address, value, clears) -> None:
         """Writes to one group, from its own copy of the request, which can sit near the group's block."""
         writable = [(base, r) for base, r in group.addressed() if r.access != "ro"]
         if not writable:
             return
+        pages = range(group.base // _PAGE, (group.base + group.words - 1) // _PAGE + 1)
+        offset_bits = ceil_log2(len(pages) * _PAGE)
+        hit = Signal(name=f"write_hit_{group.name}")
         here = Signal(name=f"write_{group.name}")
-        offset = Signal(range(group.words), name=f"write_offset_{group.name}")
+        offset = Signal(offset_bits, name=f"write_offset_{group.name}")
         own_value = Signal(min(32, max(r.width for _, r in writable)), name=f"write_value_{group.name}")
-        hit = enable & (address >= group.base) & (address < group.base + group.words)
+        page = self.bus.address >> ceil_log2(_PAGE)
+        m.d.sync += hit.eq(self.bus.write & reduce(or_, (page == number for number in pages)))
         m.d.sync += here.eq(hit)
         with m.If(hit):
-            m.d.sync += offset.eq(address - group.base)
+            m.d.sync += offset.eq(address)
             m.d.sync += own_value.eq(value)
         with m.If(here):
             with m.Switch(offset):
                 for base, register in writable:
                     for word in range(register_words(register)):
                         bits = slice(32 * word, min(32 * word + 32, register.width))
-                        with m.Case(base + word - group.base):
+                        with m.Case((base + word) % (1 << offset_bits)):
                             if register.access == "w1c":
                                 m.d.comb += clears[group.name, register.name][bits].eq(own_value)
                             else:
