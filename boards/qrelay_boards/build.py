@@ -181,7 +181,11 @@ def _synthesise(board: Board, plan: ClockPlan, station: Any, out_dir: Path, prog
         (out_dir / f"{TOP}.{suffix}").write_text(content if isinstance(content, str) else content.decode())
     progress("synthesis")
     external = board.external_synthesis if plan.external else ""
-    script = f"read_rtlil {TOP}.il; synth_ecp5 -top {TOP}; {external}; write_json {TOP}.json"
+    # Aliases of nets are removed half way: with them Yosys 0.70 stops at a failed assertion in some of these designs.
+    script = (
+        f"read_rtlil {TOP}.il; synth_ecp5 -top {TOP} -run begin:map_ffs; clean -purge; "
+        f"synth_ecp5 -top {TOP} -run map_ffs:; {external}; write_json {TOP}.json"
+    )
     run_tool("yosys", ["-q", "-l", "yosys.log", "-p", script], out_dir, "yosys.messages.log")
     return round(_cpu_seconds() - began, 1)
 

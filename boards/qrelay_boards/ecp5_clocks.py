@@ -3,8 +3,8 @@
 Domains
 -------
 ``sync``
-    The word clock, from the PLL. Held in reset until the PLL has locked for the first time and never again, so that
-    alarms survive a lost reference.
+    The word clock, from the PLL, without reset: state lasts from configuration on, so that alarms survive a lost
+    reference.
 ``gear``, ``gear_n``
     The gear clock, two periods per word, and its falling edge; in (asynchronous) reset together with the gearboxes.
 ``osc``

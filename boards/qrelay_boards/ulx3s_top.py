@@ -3,7 +3,7 @@
 from amaranth.build import Attrs, Clock, Pins, Resource
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
 from amaranth.lib import io
-from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer
+from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import connect
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
@@ -77,7 +77,9 @@ class Ulx3sTop(Elaboratable):
         gear_clock = Signal()
         word_clock = Signal()
         m.domains.osc = ClockDomain(reset_less=True)
-        m.domains.sync = ClockDomain()
+        # The station starts from the values that configuration gives to flip-flops. A reset would have 14,000 loads in
+        # the fabric and double the number of control sets, and slow down both place and route and the word clock.
+        m.domains.sync = ClockDomain(reset_less=True)
         m.domains.gear = ClockDomain(async_reset=True)
         m.domains.gear_n = ClockDomain(async_reset=True, clk_edge="neg")
 
@@ -128,9 +130,6 @@ class Ulx3sTop(Elaboratable):
             tree.edge_in.eq(pll.edge),
             tree.pll_good.eq(supervisor.pll_good),
         ]
-        started_not = Signal()
-        m.d.comb += started_not.eq(~supervisor.started)
-        m.submodules.word_reset = ResetSynchronizer(started_not, domain="sync")
 
         station = self._station
         m.submodules.slip_event = slip_event = LatchedEvent()
