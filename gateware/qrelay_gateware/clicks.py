@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from qrelay.protocol.registers import DETECTORS
 from qrelay.protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
 
+from .counting import exactly, ones
 from .layouts import WordRecords
 from .matcher import Outcomes, Patterns
 
@@ -20,9 +21,9 @@ LaneFines = data.ArrayLayout(data.ArrayLayout(range(FINES_PER_SLOT), SLOTS_PER_W
 """fines[detector][lane]"""
 
 
-def _count(bits):
-    """Number of ones, as a sum of single bits."""
-    return sum(bits[1:], bits[0])
+def _add_one_hot(a, b):
+    """Sum of two numbers 0..3 with one bit per number; all bits 0 where a number or the sum is four or more."""
+    return Cat(Cat(a[k] & b[number - k] for k in range(number + 1)).any() for number in range(SLOTS_PER_WORD))
 
 
 class SuccessRecords(wiring.Component):
@@ -54,14 +55,14 @@ class SuccessRecords(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         with m.If(self.success.any()):
-            count = _count(self.success)
-            m.d.sync += self.count.eq(count)
-            m.d.sync += self.valid.eq(Cat(count > place for place in range(SLOTS_PER_WORD)))
+            m.d.sync += self.count.eq(ones(self.success))
+            for place in range(SLOTS_PER_WORD):
+                fewer = Cat(exactly(self.success, number) for number in range(place + 1)).any()
+                m.d.sync += self.valid[place].eq(~fewer)
             for place in range(SLOTS_PER_WORD):
                 # Lanes before `place` cannot be in that place.
                 for lane in range(place, SLOTS_PER_WORD):
-                    earlier = _count(self.success[:lane]) if lane else 0
-                    with m.If(self.success[lane] & (earlier == place)):
+                    with m.If(self.success[lane] & exactly(self.success[:lane], place)):
                         m.d.sync += [
                             self.items[place].lane.eq(lane),
                             self.items[place].low.eq(self.patterns[lane]),
@@ -116,37 +117,46 @@ class ClickRecords(wiring.Component):
         m.d.sync += active[1].eq(active[0])
         m.d.sync += active[2].eq(active[1])
 
-        # Word 1: clicks of each lane.
-        in_lane = [Signal(range(DETECTORS + 1), name=f"in_lane_{lane}") for lane in lanes]
+        # Word 1: clicks of each lane, one bit per number 0..3.
+        in_lane = [Signal(SLOTS_PER_WORD, name=f"in_lane_{lane}") for lane in lanes]
+        count_of_lane = [Signal(range(DETECTORS + 1), name=f"count_of_lane_{lane}") for lane in lanes]
         with m.If(self.clicks.as_value().any()):
             m.d.sync += fines[0].eq(self.fines)
             for lane in lanes:
-                m.d.sync += in_lane[lane].eq(_count([self.clicks[d][lane] for d in range(DETECTORS)]))
+                of_lane = [self.clicks[d][lane] for d in range(DETECTORS)]
+                m.d.sync += in_lane[lane].eq(Cat(exactly(of_lane, number) for number in range(SLOTS_PER_WORD)))
+                m.d.sync += count_of_lane[lane].eq(ones(of_lane))
 
-        # Word 2: clicks in the lanes before; 4 stands for more.
-        offset = [Signal(range(SLOTS_PER_WORD + 1), name=f"offset_{lane}") for lane in lanes]
-        count = [Signal.like(self.count, name=f"count_{word}") for word in (2, 3)]
+        # Word 2: clicks in the lanes before, one bit per number; no bit stands for four or more.
+        before_lane = [Signal(SLOTS_PER_WORD, name=f"before_lane_{lane}") for lane in lanes]
+        count_of_pair = [Signal(range(2 * DETECTORS + 1), name=f"count_of_pair_{pair}") for pair in range(2)]
         with m.If(active[0]):
             m.d.sync += fines[1].eq(fines[0])
-            for lane in range(1, SLOTS_PER_WORD):
-                total = sum(in_lane[1:lane], in_lane[0])
-                m.d.sync += offset[lane].eq(Mux(total > SLOTS_PER_WORD, SLOTS_PER_WORD, total))
-            m.d.sync += count[0].eq(sum(in_lane[1:], in_lane[0]))
+            total = Const(1, SLOTS_PER_WORD)
+            for lane in lanes:
+                m.d.sync += before_lane[lane].eq(total)
+                total = _add_one_hot(total, in_lane[lane])
+            for pair, pair_count in enumerate(count_of_pair):
+                m.d.sync += pair_count.eq(count_of_lane[2 * pair] + count_of_lane[2 * pair + 1])
 
         # Word 3: which click goes in which place.
+        count = Signal.like(self.count)
         chosen = [Signal(len(sources), name=f"chosen_{place}") for place in range(SLOTS_PER_WORD)]
         with m.If(active[1]):
             m.d.sync += fines[2].eq(fines[1])
-            m.d.sync += count[1].eq(count[0])
+            m.d.sync += count.eq(count_of_pair[0] + count_of_pair[1])
             for index, (lane, detector) in enumerate(sources):
-                before = sum((bits[1][d][lane] for d in range(1, detector)), bits[1][0][lane]) if detector else 0
+                earlier = [bits[1][d][lane] for d in range(detector)]
+                in_front = _add_one_hot(
+                    before_lane[lane], Cat(exactly(earlier, number) for number in range(SLOTS_PER_WORD))
+                )
                 for place in range(SLOTS_PER_WORD):
-                    m.d.sync += chosen[place][index].eq(bits[1][detector][lane] & (offset[lane] + before == place))
+                    m.d.sync += chosen[place][index].eq(bits[1][detector][lane] & in_front[place])
 
         # Word 4: the records.
         with m.If(active[2]):
-            m.d.sync += self.count.eq(count[1])
-            m.d.sync += self.beyond.eq(Mux(count[1] > SLOTS_PER_WORD, count[1] - SLOTS_PER_WORD, 0))
+            m.d.sync += self.count.eq(count)
+            m.d.sync += self.beyond.eq(Mux(count > SLOTS_PER_WORD, count - SLOTS_PER_WORD, 0))
             for place in range(SLOTS_PER_WORD):
                 m.d.sync += self.valid[place].eq(chosen[place].any())
                 item = Const(0, _Item.size)

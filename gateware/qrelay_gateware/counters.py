@@ -8,17 +8,13 @@ from qrelay.protocol.registers import DETECTORS, OUTCOMES
 from qrelay.protocol.units import SLOTS_PER_WORD
 
 from .clicks import LaneBits
+from .counting import ones
 from .layouts import status_layout
 from .matcher import Outcomes
 
 __all__ = ["COUNTER_BITS", "Counters"]
 
 COUNTER_BITS = 48
-_PER_DETECTOR = ("singles", "dead", "gated_out", "clicks")
-
-
-def _ones(bits):
-    return sum(bits[1:], bits[0])
 
 
 class Counters(wiring.Component):
@@ -86,23 +82,23 @@ class Counters(wiring.Component):
 
         steps(
             self.counted,
-            {"slots": (SLOTS_PER_WORD, SLOTS_PER_WORD), "live_slots": (_ones(self.live), SLOTS_PER_WORD)},
+            {"slots": (SLOTS_PER_WORD, SLOTS_PER_WORD), "live_slots": (ones(self.live), SLOTS_PER_WORD)},
         )
         of_detector = {}
         for d in range(DETECTORS):
-            hits = _ones(self.hits[d]) + _ones(self.extra[d])
-            passed = _ones(self.passed[d])
-            clicks = _ones(self.clicks[d])
+            extra = ones(self.extra[d])
             # A fine delay can put five hits of one detector in a word, never more.
-            for name, value in zip(_PER_DETECTOR, (hits, hits - passed, passed - clicks, clicks), strict=True):
-                of_detector[f"{name}_{d}"] = (value, SLOTS_PER_WORD + 1)
+            of_detector[f"singles_{d}"] = (ones(self.hits[d]) + extra, SLOTS_PER_WORD + 1)
+            of_detector[f"dead_{d}"] = (ones(self.hits[d] & ~self.passed[d]) + extra, SLOTS_PER_WORD + 1)
+            of_detector[f"gated_out_{d}"] = (ones(self.passed[d] & ~self.clicks[d]), SLOTS_PER_WORD)
+            of_detector[f"clicks_{d}"] = (ones(self.clicks[d]), SLOTS_PER_WORD)
         steps(self.hits.as_value().any(), of_detector)
         in_pattern = {
-            "doubles": (_ones(self.double), SLOTS_PER_WORD),
-            "vetoed": (_ones(self.vetoed), SLOTS_PER_WORD),
+            "doubles": (ones(self.double), SLOTS_PER_WORD),
+            "vetoed": (ones(self.vetoed), SLOTS_PER_WORD),
         }
         for outcome in range(1, OUTCOMES):
             same = Cat(self.outcomes[lane] == outcome for lane in range(SLOTS_PER_WORD))
-            in_pattern[f"outcome_{outcome}"] = (_ones(same), SLOTS_PER_WORD)
+            in_pattern[f"outcome_{outcome}"] = (ones(same), SLOTS_PER_WORD)
         steps(self.double.any() | self.vetoed.any() | self.outcomes.as_value().any(), in_pattern)
         return m

@@ -61,7 +61,7 @@ class DeadTime(wiring.Component):
             rest = Signal(DEAD_SLOTS_BITS, name=f"rest_{lane}")
             m.d.comb += rest.eq(Mux(self.dead_slots > passed, self.dead_slots - passed, 0))
             m.d.sync += reload[lane].eq(rest)
-            m.d.sync += reload_reaches[lane].eq(Cat(rest > slots for slots in lanes))
+            m.d.sync += reload_reaches[lane].eq(Cat(self.dead_slots > passed + slots for slots in lanes))
         m.d.sync += hit_reaches.eq(Cat(self.dead_slots > slots for slots in lanes))
 
         # `reaches[k]`: more than k blind slots left, so that lane k is blind from the words before.

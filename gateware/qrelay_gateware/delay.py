@@ -86,7 +86,9 @@ class Delay(wiring.Component):
         fresh = [Signal(name=f"fresh_{word}") for word in (1, 2)]
         running = [Signal(name=f"running_{word}") for word in (1, 2, 3)]
         from_ring = Signal(WordHits)
+        through_ring = Signal()
         m.d.sync += [
+            through_ring.eq(delay_words.any()),
             past_ring[0].eq(self.hits),
             past_ring[1].eq(past_ring[0]),
             fresh[0].eq(self.running & (ring_full | (place >= delay_words))),
@@ -99,7 +101,7 @@ class Delay(wiring.Component):
 
         # Word 3: fines added.
         whole = Signal(WordHits)
-        m.d.comb += whole.eq(Mux(delay_words.any(), from_ring, past_ring[1]))
+        m.d.comb += whole.eq(Mux(through_ring, from_ring, past_ring[1]))
         present = data.ArrayLayout(_Sum, SLOTS_PER_WORD)
         now = Signal(present)
         before = Signal(present)

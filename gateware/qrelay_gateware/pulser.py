@@ -31,17 +31,13 @@ class TestPulser(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # Words since the last pulse. It starts again one clock late, from `fire`, so that nothing waits for the
+        # comparison.
         words = Signal(32)
-        words_next = Signal(32)
-        due = Signal()
-        m.d.comb += words_next.eq(words + 1)
-        m.d.comb += due.eq(words_next >= self.period)
         with m.If(self.period == 0):
             m.d.sync += [words.eq(0), self.fire.eq(0)]
+        with m.Elif(self.fire):
+            m.d.sync += [words.eq(1), self.fire.eq(self.period == 1)]
         with m.Else():
-            m.d.sync += self.fire.eq(due)
-            with m.If(due):
-                m.d.sync += words.eq(0)
-            with m.Else():
-                m.d.sync += words.eq(words_next)
+            m.d.sync += [words.eq(words + 1), self.fire.eq(words + 1 >= self.period)]
         return m

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from qrelay.protocol.registers import DETECTORS
 
 from .clicks import LaneBits
+from .counting import ones
 
 __all__ = ["RateMeter"]
 
@@ -21,7 +22,7 @@ class RateMeter(wiring.Component):
     Ports
     -----
     words : In(32)
-        Interval; 0 acts as 1. A change to fewer words than have passed ends the interval.
+        Interval; 0 and 1 act as 2. A change to fewer words than have passed ends the interval.
     hits : In(LaneBits)
     rates : Out(32 bits per detector)
     """
@@ -34,12 +35,11 @@ class RateMeter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # The end is decided a clock ahead, because it has to reach every bit of the counts and rates.
         passed = Signal(32)
-        passed_next = Signal(32)
         ends = Signal()
-        m.d.comb += passed_next.eq(passed + 1)
-        m.d.comb += ends.eq(passed_next >= self.words)
-        m.d.sync += passed.eq(Mux(ends, 0, passed_next))
+        m.d.sync += passed.eq(Mux(ends, 0, passed + 1))
+        m.d.sync += ends.eq(~ends & (passed + 2 >= self.words))
 
         any_step = Signal()
         present = Signal()
@@ -49,7 +49,7 @@ class RateMeter(wiring.Component):
             step = Signal(range(5), name=f"step_{d}")
             count = Signal(32, name=f"count_{d}")
             with m.If(present):
-                m.d.sync += step.eq(sum(self.hits[d][1:], self.hits[d][0]))
+                m.d.sync += step.eq(ones(self.hits[d]))
             with m.Elif(any_step):
                 m.d.sync += step.eq(0)
             with m.If(ends):
