@@ -3,6 +3,7 @@
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
+
 from qrelay_gateware.counting import exactly, ones
 
 
