@@ -152,7 +152,7 @@ class KeyExpansion(wiring.Component):
     key_index : Out(3), key_word : In(32)
         Read side of the key store: `key_word` must be word `key_index` in the same clock.
     keys : Out(RoundKeys)
-        Complete while `ready`.
+        Complete from the clock after `ready` rises, until `load`.
     ready : Out(1)
     """
 
@@ -178,6 +178,13 @@ class KeyExpansion(wiring.Component):
         words = Signal(data.ArrayLayout(32, KEY_WORDS))
         m.submodules.rows = rows = Memory(shape=128, depth=ROUNDS + 1, init=[])
         row_write = rows.write_port()
+        # From registers, because the rows are spread over the die.
+        row_complete = Signal()
+        m.d.sync += row_complete.eq(0)
+        m.d.comb += [
+            row_write.en.eq(row_complete),
+            row_write.data.eq(Cat(words[-4], words[-3], words[-2], words[-1])),
+        ]
         for row in range(ROUNDS + 1):
             port = rows.read_port(domain="comb")
             m.d.comb += [
@@ -212,11 +219,12 @@ class KeyExpansion(wiring.Component):
                     # A register behind the block RAM; after two more clocks it holds both halves.
                     substituted.eq(Cat(substituted[16:], *(port.data for port in ports))),
                 ]
-            m.d.comb += [
-                row_write.en.eq(shift & (index[:2] == 3)),
-                row_write.addr.eq(index[2:]),
-                row_write.data.eq(Cat(words[-3], words[-2], words[-1], new)),
-            ]
+            # The word that is new enters the shift register in the clock in which its row is marked complete.
+            with m.If(shift & (index[:2] == 3)):
+                m.d.sync += [
+                    row_complete.eq(1),
+                    row_write.addr.eq(index[2:]),
+                ]
             with m.If(shift):
                 m.d.sync += [
                     words.as_value().eq(Cat(words.as_value()[32:], new)),
