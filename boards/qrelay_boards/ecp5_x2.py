@@ -23,6 +23,10 @@ PIN_LATENCY = 6
 (tests). The delays of real pads and gearboxes are measured by a loop from the start output to the start input."""
 
 
+APPROACH_HOPS = 2
+"""Registers on the way of the word phase to the first pin."""
+
+
 def _pass_along(m, capture, pins):
     """A copy of the word phase for each pin.
 
@@ -30,12 +34,12 @@ def _pass_along(m, capture, pins):
     never has to cross the die within one gear clock, and every pin takes the same half of the word.
     """
     copies = []
-    for pin in range(pins):
-        copy = Signal(name=f"capture_{pin}", reset_less=True)
+    for hop in range(APPROACH_HOPS + pins):
+        copy = Signal(name=f"capture_{hop}", reset_less=True)
         m.d.gear += copy.eq(~capture)
         copies.append(copy)
         capture = copy
-    return copies
+    return copies[APPROACH_HOPS:]
 
 
 class OutputGear(wiring.Component):
@@ -43,7 +47,7 @@ class OutputGear(wiring.Component):
 
     Latency: a word presented in a word clock period is registered by its end and captured by the gear clock half a
     word later.  Reset: none; once the clocks run and the word phase is found, the stream is in order after one word per
-    two pins.
+    two pins and hops.
 
     Ports
     -----
@@ -53,6 +57,9 @@ class OutputGear(wiring.Component):
         Word phase of `GearPhase`, domain ``gear``.
     bins : Out(ArrayLayout(4, pins))
         Domain ``gear``.
+    capture_onward : Out(1)
+        Word phase at the last pin. Inputs take it from here: two chains from one source would be merged by synthesis
+        and torn between two places of the die.
     """
 
     def __init__(self, pins: int):
@@ -60,6 +67,7 @@ class OutputGear(wiring.Component):
             {
                 "words": In(data.ArrayLayout(LINE_BINS, pins)),
                 "capture": In(1),
+                "capture_onward": Out(1),
                 "bins": Out(data.ArrayLayout(GEAR_BINS, pins)),
             }
         )
@@ -67,6 +75,7 @@ class OutputGear(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         captures = _pass_along(m, self.capture, len(self.words))
+        m.d.comb += self.capture_onward.eq(captures[-1])
         for pin, capture in enumerate(captures):
             held = Signal(LINE_BINS, name=f"held_{pin}", reset_less=True)
             pending = Signal(LINE_BINS, name=f"pending_{pin}", reset_less=True)
@@ -138,6 +147,8 @@ class OutputPins(wiring.Component):
         Domain ``sync``.
     edge, reset, capture : In(1)
         From `EdgeClockTree`.
+    capture_onward : Out(1)
+        For `InputPins.capture`, see `OutputGear`.
     pads : Out(pins)
         To output buffers; low until the gearboxes are released.
     """
@@ -150,6 +161,7 @@ class OutputPins(wiring.Component):
                 "edge": In(1),
                 "reset": In(1),
                 "capture": In(1),
+                "capture_onward": Out(1),
                 "pads": Out(pins),
             }
         )
@@ -159,6 +171,7 @@ class OutputPins(wiring.Component):
         m.submodules.gear = gear = OutputGear(self._pins)
         m.d.comb += gear.words.eq(self.words)
         m.d.comb += gear.capture.eq(self.capture)
+        m.d.comb += self.capture_onward.eq(gear.capture_onward)
         for pin in range(self._pins):
             m.submodules[f"oddr_{pin}"] = Instance(
                 "ODDRX2F",
@@ -178,8 +191,10 @@ class InputPins(wiring.Component):
     -----
     pads : In(pins)
         From input buffers; they feed nothing else.
-    edge, reset, capture : In(1)
+    edge, reset : In(1)
         From `EdgeClockTree`.
+    capture : In(1)
+        From `OutputPins.capture_onward`, or from `EdgeClockTree` where there are no outputs.
     words : Out(ArrayLayout(8, pins))
         Domain ``sync``.
     """

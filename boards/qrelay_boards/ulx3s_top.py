@@ -164,8 +164,9 @@ class Ulx3sTop(Elaboratable):
             m.d.comb += [
                 gearboxes.edge.eq(tree.edge),
                 gearboxes.reset.eq(tree.gearbox_reset),
-                gearboxes.capture.eq(tree.capture),
             ]
+        m.d.comb += outputs.capture.eq(tree.capture)
+        m.d.comb += inputs.capture.eq(outputs.capture_onward)
         words = {f"line_{i}": station.lines[i] for i in range(LINES)}
         words["start_out"] = station.start_out
         words["probe"] = Cat(bit.replicate(2) for bit in station.probe)

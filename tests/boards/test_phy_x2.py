@@ -53,10 +53,11 @@ class PinLoop(wiring.Component):
             self.pads_out.eq(output.pads),
             inputs.pads.eq(self.pads_in),
         ]
+        m.d.comb += output.capture.eq(tree.capture)
+        m.d.comb += inputs.capture.eq(output.capture_onward)
         for pins in (output, inputs):
             m.d.comb += pins.edge.eq(tree.edge)
             m.d.comb += pins.reset.eq(tree.gearbox_reset)
-            m.d.comb += pins.capture.eq(tree.capture)
         return m
 
 
