@@ -6,6 +6,7 @@ import time
 from qrelay import Board
 
 with Board.open(sys.argv[1]) as board:
+    board.write("receiver.enable", 1)  # a station whose receiver is off counts nothing
     for _ in range(10):
         print([board.read(f"receiver.rate_{detector}") for detector in range(board.identity.detectors)])
         time.sleep(0.1)
