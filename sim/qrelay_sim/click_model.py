@@ -5,11 +5,12 @@ difference of the users, ``(phi_A - theta_L) - (phi_B - theta_R)``, every patter
 exactly. Two facts the sampler rests on, both tested: b of the empty pattern is zero, and only the four success patterns
 have a non-zero b.
 
-Float64 inclusion-exclusion leaves an absolute error of a few 1e-16 in each probability.
+Inclusion-exclusion is done in closed form at each node, so that every probability keeps a relative accuracy near
+float64, also where successes are as rare as 1e-20.
 """
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,24 +29,11 @@ SUCCESS_PATTERNS: Final = SAME_SIGN + OPPOSITE_SIGN
 
 FloatArray = NDArray[np.float64]
 
+Light = NDArray[Any]
+"""Real for photon numbers, complex where a function is differentiated by a complex step."""
+
 _BITS = (np.arange(PATTERNS)[:, None] >> np.arange(4)) & 1
 """Detector i of set c, as [c, i]."""
-
-
-def _inclusion_exclusion() -> FloatArray:
-    """Matrix [pattern, silent set]: the sign with which a no-click probability enters the pattern's probability.
-
-    Exactly the detectors of a pattern click: the others are silent, and each clicking one contributes 1 - (silent).
-    """
-    matrix = np.zeros((PATTERNS, PATTERNS))
-    for pattern in range(PATTERNS):
-        for silent in range(PATTERNS):
-            if (silent | pattern) == PATTERNS - 1:
-                matrix[pattern, silent] = (-1) ** (silent & pattern).bit_count()
-    return matrix
-
-
-_SIGNS = _inclusion_exclusion()
 
 
 def phase_contrast(phase_residual_rms: float = 0.0, slices: int | None = None) -> float:
@@ -142,22 +130,57 @@ class ClickModel:
         )
         return right, wrong
 
-    def _coefficients(
-        self, light_a: FloatArray, light_b: FloatArray, cross: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Section 3, from A, B and sqrt(AB) at the detectors."""
-        light_a, light_b, cross = (np.asarray(value)[..., None] for value in (light_a, light_b, cross))
+    def _coefficients(self, light_a: Light, light_b: Light, cross: Light) -> tuple[Light, Light]:
+        """Section 3, from A, B and sqrt(AB) at the detectors; exact for complex numbers too."""
         m1, m2, m12 = self.parameters.overlaps
-        p0, p1, p2 = self._p
-        at_m1, at_m2 = _BITS[:, 0] + _BITS[:, 1], _BITS[:, 2] + _BITS[:, 3]
-        d1, d2 = _BITS[:, 0] - _BITS[:, 1], _BITS[:, 2] - _BITS[:, 3]
-        # x: a photon of S misses every detector of the silent set; w: what interference adds to that.
-        x = 1 - (self._s_left * at_m1 + self._s_right * at_m2) / 4
-        w = (self._s_left * m1 * light_a * d1**2 + self._s_right * m2 * light_b * d2**2) / 8
-        w_cos = math.sqrt(self._s_left * self._s_right) * m12 * cross * (d1 * d2) / 4
-        # Dark counts: each silent detector is silent on its own account too.
-        silent = np.exp(-(light_a * at_m1 + light_b * at_m2) / 2) * self._silence ** (at_m1 + at_m2)
-        photon = p1 + p2 * x
-        constant = silent * (p0 + photon * (x + w))
-        cosine = silent * photon * w_cos
-        return constant @ _SIGNS.T, cosine @ _SIGNS.T
+        _, p1, p2 = self._p
+        node1 = _Node(light_a, self._s_left, m1, self._silence)
+        node2 = _Node(light_b, self._s_right, m2, self._silence)
+        # G is a sum of products of one factor per node; see `_Node` for the factors.
+        lost1, lost2 = ((p1 + p2) * node.bent + p2 * (node.seen - node.both) for node in (node1, node2))
+        constant = _product(node1.silent - lost1, node2.silent) - _product(node1.silent, lost2)
+        constant += p2 * (_product(node1.seen, node2.bent) + _product(node1.bent, node2.seen))
+        photon = (p1 + p2) * _product(node1.sign, node2.sign)
+        photon -= p2 * (_product(node1.sign_seen, node2.sign) + _product(node1.sign, node2.sign_seen))
+        scale = math.sqrt(self._s_left * self._s_right) * m12 / 4
+        return constant, scale * np.asarray(cross)[..., None] * photon
+
+
+class _Node:
+    """One node's factors of the generating function, turned from silent sets into the four local patterns.
+
+    A local pattern is 0: none, 1: plus, 2: minus, 3: both. With n of the two detectors silent and d = +-1 if one is,
+    the silent factor is S = exp(-n A/2) Y^n, and the arrays [..., 4] hold the inclusion-exclusion of: ``silent`` S;
+    ``seen`` u S, u = s n/4 (the photon of S reaches a silent detector); ``bent`` t S, t = u - s M A d^2/8 (the same,
+    less what interference adds); ``both`` u t S; ``sign`` d S; ``sign_seen`` u d S. Written out, no large numbers
+    cancel: patterns keep their relative accuracy however weak the light is.
+    """
+
+    def __init__(self, light: Light, s: float, overlap: float, silence: float) -> None:
+        log_silence = math.log(silence) if silence > 0 else -math.inf
+        quiet = np.exp(-light / 2) * silence
+        click = -np.expm1(-light / 2 + log_silence) if silence > 0 else 1 - quiet
+        zero = np.zeros_like(quiet)
+        interference = s * overlap * light / 8
+
+        def local(one: Light, two: Light, both: Light) -> Light:
+            return np.stack([two, one, one, both], axis=-1)
+
+        u1, u2 = s / 4, s / 2
+        t1, t2 = u1 - interference, u2
+        self.silent = local(quiet * click, quiet**2, click**2)
+        # One silent detector leaves q f(1), two leave q^2 f(2): plus alone is q f(1) - q^2 f(2).
+        self.seen = local(quiet * (u1 - quiet * u2), quiet**2 * u2, -quiet * click * u2)
+        self.bent = local(quiet * (t1 - quiet * t2), quiet**2 * t2, quiet * (2 * interference - click * t2))
+        self.both = local(
+            quiet * (u1 * t1 - quiet * u2 * t2), quiet**2 * u2 * t2, quiet * (quiet * u2 * t2 - 2 * u1 * t1)
+        )
+        self.sign = np.stack([zero, -quiet, quiet, zero], axis=-1)
+        self.sign_seen = u1 * self.sign
+
+
+def _product(first: Light, second: Light) -> Light:
+    """[..., 16] from [..., 4] of M1 (low bits of the pattern) and [..., 4] of M2 (high bits)."""
+    joint = second[..., :, None] * first[..., None, :]
+    flat: Light = joint.reshape(*joint.shape[:-2], PATTERNS)
+    return flat
