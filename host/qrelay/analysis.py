@@ -99,10 +99,10 @@ def _phase_offset(config: RunConfig, announcements: Announcements, chosen: Choic
 
 def _model(config: RunConfig, manifest: Mapping[str, Any], offset: int) -> RunModel:
     """Model of the run; where the twin drifted, averaged over the phase residuals that it really injected."""
-    injected = manifest.get("injected_phase_rad")
+    injected, source = manifest.get("injected_phase_rad"), manifest.get("injected_source")
     if injected is None:
-        return RunModel(config)
-    return RunModel(config, np.asarray(injected) - 2 * np.pi * offset / PHASES)
+        return RunModel(config, source=source)
+    return RunModel(config, np.asarray(injected) - 2 * np.pi * offset / PHASES, source)
 
 
 def _key_bits(

@@ -19,10 +19,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Fast = Annotated[
+    bool, typer.Option("--fast", help="fast twin: draws clicks where they happen, runs no gateware; days in minutes")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")]
 
 
-@app.command(epilog="Example: qrelay demo --slots 20000000 --length-km 100 --seed 3")
+@app.command(epilog="Example: qrelay demo --length-km 100 --seed 3; qrelay demo --fast --slots 10000000000000")
 def demo(
     slots: Annotated[int | None, typer.Option(min=8, help="slots to run, 100 million by default")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="stop after this time on the wall clock")] = None,
@@ -30,6 +33,7 @@ def demo(
     seed: Annotated[int | None, typer.Option(min=0, help="seed of keys and optics")] = None,
     dead_slots: Annotated[int | None, typer.Option(min=0, max=65535, help="dead time of the detector inputs")] = None,
     output: Annotated[Path | None, typer.Option(help="folder in which the run folder is made")] = None,
+    fast: Fast = False,
     as_json: AsJson = False,
 ) -> int:
     """Run the whole relay on simulated boards and compare it with theory."""
@@ -42,14 +46,16 @@ def demo(
         seed=seed,
         dead_slots=dead_slots,
         output=None if output is None else str(output),
+        fast=fast,
     )
     return run_text(text, "demo", seconds=seconds, as_json=as_json)
 
 
-@app.command(epilog="Example: qrelay run --template > my-run.toml; qrelay run my-run.toml --json")
+@app.command(epilog="Example: qrelay run --template > my-run.toml; qrelay run my-run.toml --fast --json")
 def run(
     config: Annotated[Path | None, typer.Argument(help="run file")] = None,
     template: Annotated[bool, typer.Option("--template", help="print a run file to start from")] = False,
+    fast: Fast = False,
     as_json: AsJson = False,
 ) -> int:
     """Carry out a run from its TOML file."""
@@ -62,7 +68,7 @@ def run(
         raise ConfigError("run needs a run file; `qrelay run --template` prints one to start from")
     from .commands import run_file
 
-    return run_file(config, as_json=as_json)
+    return run_file(config, fast=fast, as_json=as_json)
 
 
 @app.command(epilog="Example: qrelay devices --probe")

@@ -11,8 +11,8 @@ from types import FrameType
 from typing import Any
 
 from .config import RunConfig, load_config, parse_config
-from .demo_config import demo_text
-from .errors import QrelayError, RunError
+from .demo_config import demo_text, fast_text
+from .errors import ConfigError, QrelayError, RunError
 from .live_view import LiveView, print_summary
 
 __all__ = ["build_board", "devices", "flash_board", "info", "registers", "run_file", "run_text", "serve_twin"]
@@ -95,10 +95,13 @@ def _plots(folder: str, config: RunConfig, manifest: dict[str, Any], result: dic
     return plot_run(folder, config, manifest, result)
 
 
-def run_file(path: Path, *, as_json: bool) -> int:
-    """Carry out a run file."""
-    load_config(path)
-    return run_text(path.read_text(encoding="utf-8"), str(path), as_json=as_json)
+def run_file(path: Path, *, fast: bool, as_json: bool) -> int:
+    """Carry out a run file, on the fast twin if `fast`."""
+    config = load_config(path)
+    text = path.read_text(encoding="utf-8")
+    if fast and not config.simulated:
+        raise ConfigError(f"{path}: stations name boards; the fast twin takes the place of 'twin' stations only")
+    return run_text(fast_text(text) if fast else text, str(path), as_json=as_json)
 
 
 def devices(urls: list[str], *, probe: bool, as_json: bool) -> int:
@@ -200,8 +203,6 @@ def _board(name: str) -> Any:
     except ImportError as error:
         raise RunError(f"building needs the gateware tools ({error}); run: pip install 'qrelay[gateware]'") from error
     if name not in known:
-        from .errors import ConfigError
-
         raise ConfigError(f"no board {name!r}; there are {', '.join(known)}")
     return known[name]
 

@@ -59,6 +59,12 @@ class LiveTally:
         self.sifted += len(matched.index)
         self.errors += matched.errors
 
+    def count(self, successes: int, sifted: int, errors: int) -> None:
+        """Add what was counted elsewhere."""
+        self.successes += successes
+        self.sifted += sifted
+        self.errors += errors
+
     def progress(self, slots: int, clicks: int) -> Progress:
         """Present state, given the slots done and the clicks counted so far."""
         now = time.monotonic()

@@ -59,9 +59,11 @@ class LiveView:
         )
         qber = "-" if math.isnan(progress.qber) else f"{progress.qber:.2%} +- {progress.qber_std:.2%}"
         model = "" if self._qber_model is None else f" (model {self._qber_model:.2%})"
+        left = (progress.slots_total - progress.slots) / progress.slots_per_second if progress.slots_per_second else 0.0
         return [
             ("slots", f"{progress.slots:,}{total}"),
             ("slots/s", f"{progress.slots_per_second:,.0f}"),
+            *([("time left", _duration(left))] if progress.slots_total and progress.slots_per_second else []),
             ("clicks/s", f"{progress.clicks_per_second:,.0f}"),
             ("successes", f"{progress.successes:,}, {progress.successes_per_second:,.0f}/s"),
             ("sifted bits", f"{progress.sifted:,}"),
@@ -73,6 +75,12 @@ class LiveView:
         for name, value in self._rows(progress):
             table.add_row(name, value)
         return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def _show(value: float | None, std: float | None = None, *, percent: bool = False) -> str:
@@ -117,6 +125,8 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
         )
         if outcome["rate_zero_because"]:
             console.print(f"no key: {outcome['rate_zero_because']}", highlight=False)
+    if not all(station["rtl"] for station in outcome["stations"].values()):
+        console.print("drawn by the fast twin: no gateware was run, on boards or simulated", highlight=False)
     for name, report in outcome["audit"].items():
         done = "not complete" if report is None else "passed" if report["passed"] else "FAILED"
         console.print(f"audit of {name}: {done}", highlight=False)

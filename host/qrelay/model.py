@@ -3,8 +3,9 @@
 The model lives in `qrelay_sim`, which is loaded only when a comparison is wanted.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,15 @@ class RunModel:
 
     The twin's settings are the true parameters of a simulated bench; for boards they are the user's own description.
     `phase_residual_rad` holds the phase residuals really injected (after correction by the phase offset), over which
-    the fringe is averaged; none means exact phases.
+    the fringe is averaged; none means exact phases. `source` is what a blinking or drifting twin did on average, as in
+    the manifest's ``injected_source``.
     """
 
     def __init__(
-        self, config: RunConfig, phase_residual_rad: Sequence[float] | NDArray[np.float64] | None = None
+        self,
+        config: RunConfig,
+        phase_residual_rad: Sequence[float] | NDArray[np.float64] | None = None,
+        source: Mapping[str, float] | None = None,
     ) -> None:
         from qrelay_sim.click_model import ClickModel
 
@@ -39,7 +44,17 @@ class RunModel:
         levels = settings.level_photon_numbers()
         self._photons = [levels[setting.level_code] for setting in config.settings]
         self._parameters = settings.relay_parameters()
-        self._model = ClickModel(self._parameters)
+        self._on = 1.0
+        if source is not None:
+            self._on = source["on_fraction"]
+            m1, m2, m12 = self._parameters.node_overlaps or (self._parameters.overlap,) * 3
+            factors = (source[f"overlap_factor_{node}"] for node in ("m1", "m2", "m12"))
+            one, two, both = (m * factor for m, factor in zip((m1, m2, m12), factors, strict=True))
+            self._parameters = replace(self._parameters, node_overlaps=(one, two, both))
+        # Where the source blinks, probabilities are averages over both its states.
+        self._models = [(self._on, ClickModel(self._parameters))]
+        if self._on < 1:
+            self._models.append((1 - self._on, ClickModel(self._parameters, source_on=False)))
         offset = config.sifting.phase_offset
         turned = 2 * np.pi * offset / 16 if isinstance(offset, int) else None
         if phase_residual_rad is None:
@@ -64,8 +79,9 @@ class RunModel:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Probabilities of same-sign and opposite-sign success at phase differences `delta`, residuals averaged."""
         a, b = self._photons[setting_a], self._photons[setting_b]
-        same, opposite = self._model.success_by_phase(a, b, np.zeros(1))
-        same_quarter, opposite_quarter = self._model.success_by_phase(a, b, np.full(1, np.pi / 2))
+        quarter = np.array([0.0, np.pi / 2])
+        found = np.array([model.success_by_phase(a, b, quarter) for _, model in self._models])
+        (same, same_quarter), (opposite, opposite_quarter) = np.tensordot([w for w, _ in self._models], found, axes=1)
         # Every pattern probability is c + k cos(delta): cos(delta + residual) is averaged over the residuals.
         averaged = np.cos(delta) * self._cosine - np.sin(delta) * self._sine
         return (
@@ -77,5 +93,11 @@ class RunModel:
         """q_even of a pair of settings (physics.md section 3.1, exact)."""
         from qrelay_sim.rates import phase_matching_rate
 
-        result = phase_matching_rate(self._parameters, self._photons[setting_a], self._photons[setting_b])
-        return float(result.even_fraction)
+        a, b = self._photons[setting_a], self._photons[setting_b]
+        if len(self._models) == 1:
+            return float(phase_matching_rate(self._parameters, a, b).even_fraction)
+        plus, minus = (
+            sum(weight * float(np.sum(model.parity_successes(a, b, sign=sign))) for weight, model in self._models)
+            for sign in (1, -1)
+        )
+        return (1 + math.exp(-2 * (a + b)) * minus / plus) / 2 if plus else 1.0

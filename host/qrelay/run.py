@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
@@ -25,7 +25,8 @@ from .modulation import sender_lines
 from .protocol import PROTOCOL_HASH
 from .protocol.registers import LINES
 from .protocol.units import SLOTS_PER_BLOCK
-from .run_folder import RunFolder
+from .run_folder import RunFolder, read_announcements
+from .sifting import Announcements, DrawsChoices
 from .status import Alarm, State
 
 __all__ = ["Run", "RunOutcome", "execute"]
@@ -250,6 +251,8 @@ def execute(
 ) -> RunOutcome:
     """Carry out a run from its settings to its result. Whatever was taken is in the run folder, also after trouble."""
     stop = stop or threading.Event()
+    if config.simulated and config.twin.engine == "fast":
+        return _execute_fast(config, config_text, on_progress, on_message, on_started, stop)
     with Bench(config, on_message) as bench:
         folder = RunFolder.create(config.output, config.name, config_text)
         try:
@@ -262,13 +265,45 @@ def execute(
             on_started()
             run.collect(on_progress, stop)
             manifest = run.manifest(bench, run.finish())
-            folder.write_json("manifest.json", manifest)
-            folder.write_tables()
-            result, sifted = analyse(config, manifest, run.collector.announcements(), run.choices)
-            for name in SENDERS:
-                folder.write_secret(f"{name}.sifted-key", np.packbits(sifted[name]).tobytes())
-            folder.write_json("result.json", result)
-            folder.log("done", sifted=result["sifted"], trouble=run.trouble)
+            return _conclude(folder, config, manifest, run.choices, run.collector.announcements)
         finally:
             folder.close()
-    return RunOutcome(result, manifest, str(folder.path), run.trouble)
+
+
+def _execute_fast(
+    config: RunConfig,
+    config_text: str,
+    on_progress: Callable[[Progress], None],
+    on_message: Callable[[str], None],
+    on_started: Callable[[], None],
+    stop: threading.Event,
+) -> RunOutcome:
+    from .fast_run import FastRun
+
+    folder = RunFolder.create(config.output, config.name, config_text)
+    try:
+        on_message(f"run folder {folder.path}")
+        run = FastRun(config, folder)
+        on_started()
+        run.collect(on_progress, stop)
+        return _conclude(folder, config, run.manifest(), run.choices, lambda: read_announcements(folder.path))
+    finally:
+        folder.close()
+
+
+def _conclude(
+    folder: RunFolder,
+    config: RunConfig,
+    manifest: dict[str, Any],
+    choices: Mapping[str, DrawsChoices],
+    announcements: Callable[[], Announcements],
+) -> RunOutcome:
+    """Tables, result and sifted keys of a run that is over."""
+    folder.write_json("manifest.json", manifest)
+    folder.write_tables()
+    result, sifted = analyse(config, manifest, announcements(), choices)
+    for name in SENDERS:
+        folder.write_secret(f"{name}.sifted-key", np.packbits(sifted[name]).tobytes())
+    folder.write_json("result.json", result)
+    folder.log("done", sifted=result["sifted"], trouble=manifest["trouble"])
+    return RunOutcome(result, manifest, str(folder.path), manifest["trouble"])

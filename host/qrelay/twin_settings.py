@@ -1,6 +1,6 @@
 """What the digital twin simulates between the boards: the [twin] table of a run file."""
 
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,9 @@ class ArmLengths(StrictModel):
 class TwinSettings(StrictModel):
     """Optics of the simulated bench. Defaults are preset A of physics.md section 6 at 50 km."""
 
+    engine: Literal["rtl", "fast"] = Field(
+        default="rtl", description="rtl: four boards of the gateware; fast: clicks drawn where they happen, no gateware"
+    )
     seed: int = Field(default=1, ge=0, description="seed of everything random in the optics")
     length_km: _Length = Field(default=50.0, description="fibre from Alice to Bob in total, four equal arms")
     arm_lengths_km: ArmLengths | None = Field(default=None, description="unequal arms; replaces length_km")
@@ -74,6 +77,12 @@ class TwinSettings(StrictModel):
     phase_offset_rad: float = Field(default=0.0, description="constant added to Alice's phase minus Bob's")
     phase_drift_rad_per_ms: float = Field(default=0.0, ge=0, description="rms slope of the phase difference")
     phase_drift_correlation_ms: float = Field(default=1.0, gt=0, description="correlation time of that slope")
+    delay_drift_ps: float = Field(
+        default=0.0, ge=0, le=1000, description="fast only: rms error of the light's arrival at each node"
+    )
+    delay_drift_correlation_s: float = Field(default=60.0, gt=0, description="correlation time of that error")
+    blink_on_us: float = Field(default=100.0, gt=0, description="fast only: mean time that the source shines")
+    blink_off_us: float = Field(default=0.0, ge=0, description="fast only: mean time that it is dark; 0: never")
     arrival_fines: int = Field(
         default=64, ge=0, le=255, description="mean arrival of the light in its slot, 1/256 slot"
     )
@@ -85,6 +94,11 @@ class TwinSettings(StrictModel):
         two = self.g2 * n * n / 2
         if n - 2 * two < 0:
             raise ValueError(f"g2 = {self.g2} is impossible with source_mean_photon_number = {n}: lower one of them")
+        for key in ("delay_drift_ps", "blink_off_us"):
+            if self.engine != "fast" and getattr(self, key):
+                raise ValueError(
+                    f"{key} = {getattr(self, key)} needs the fast twin: set engine = 'fast', or leave it out"
+                )
         return self
 
     def arm_km(self) -> dict[str, float]:

@@ -29,6 +29,8 @@ class Phy(IntEnum):
     TDC = 2
     TWIN_X2 = 0x81
     """The twin's model of the x2 gearbox: same two fine values."""
+    FAST_TWIN = 0x82
+    """No gateware: clicks drawn by the fast twin, with the same two fine values."""
 
 
 class Capability(IntFlag):
