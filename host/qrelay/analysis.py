@@ -1,13 +1,12 @@
 """From announcements, choices and counters to the result of a run: a pure function, so that a replay gives the same."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .audit import AUDIT_SLOTS
 from .config import RunConfig
 from .configure import COUNTED_KINDS
 from .decoy_estimate import estimate_parity
@@ -15,8 +14,8 @@ from .estimate import PairEstimate, Ratio, binary_entropy, estimate_pairs
 from .frame import FrameLayout
 from .model import RunModel
 from .protocol.choice import PHASES
-from .sifting import Announcements, Choices, DrawsChoices, Matched, draw_choices, estimate_phase_offset, sift
-from .success_rules import OPPOSITE_SIGN, SAME_SIGN
+from .sifting import Announcements, DrawsChoices, fringe_counts, phase_offset_of
+from .success_sums import CountedParts, SuccessSums
 
 __all__ = ["analyse"]
 
@@ -24,38 +23,43 @@ Bits = NDArray[np.uint8]
 
 
 def analyse(
-    config: RunConfig, manifest: Mapping[str, Any], announcements: Announcements, choices: Mapping[str, DrawsChoices]
+    config: RunConfig,
+    manifest: Mapping[str, Any],
+    announcements: Announcements | Iterable[Announcements],
+    choices: Mapping[str, DrawsChoices],
 ) -> tuple[dict[str, Any], dict[str, Bits]]:
     """Return the result as plain values (for ``result.json``) and the sifted key bits of each sender.
 
-    Only slots that the receiver's counters cover count; audited slots never enter the key.
+    Only slots that the receiver's counters cover count; audited slots never enter the key. Announcements may come in
+    parts, which must allow to be read twice; memory is then bounded by the largest part and the sifted key.
     """
     counted = _counted_slots(config, manifest)
-    announcements = announcements.between(counted.first_slot, counted.end_slot)
-    chosen = draw_choices(announcements, choices["alice"], choices["bob"])
+    parts = CountedParts(announcements, counted.first_slot, counted.end_slot, choices)
     result: dict[str, Any] = {
         "slots": counted.slots,
         "live_slots": counted.live_slots,
         "first_slot": counted.first_slot,
         "end_slot": counted.end_slot,
-        "successes": len(announcements),
+        "successes": 0,
         "sifted": 0,
         "partial": bool(manifest["trouble"] or manifest["stopped_by_hand"]),
     }
     sifted = {"alice": np.zeros(0, np.uint8), "bob": np.zeros(0, np.uint8)}
     if config.receiver.success_rule == "one-per-node":
-        offset = _phase_offset(config, announcements, chosen)
-        matched = sift(
-            announcements.outcomes,
-            chosen.phase_a,
-            chosen.phase_b,
-            phase_offset=offset,
-            invert=config.sifting.invert,
-        )
-        sifted = _key_bits(config, manifest, announcements, chosen, matched)
-        pairs = estimate_pairs(announcements, chosen, matched, counted.live_slots, config.drawn_probabilities())
+        offset = _phase_offset(config, parts)
+        sums = SuccessSums(config, manifest, offset)
+        for announced, chosen in parts:
+            sums.add(announced, chosen)
+        result["successes"] = sums.successes
+        sifted = sums.bits()
+        pairs = estimate_pairs(sums.pairs, counted.live_slots, config.drawn_probabilities())
         result |= _phase_matching(config, _model(config, manifest, offset), pairs, sifted, offset)
-        result["fringe"] = _fringe(config, announcements, chosen, offset)
+        result["fringe"] = {
+            name: np.roll(counts, offset).tolist()
+            for name, counts in zip(("same_sign", "opposite_sign"), sums.fringe, strict=True)
+        }
+    else:
+        result["successes"] = sum(len(part) for part in parts.announced())
     plain: dict[str, Any] = _without_nan(result)
     return plain, sifted
 
@@ -84,16 +88,18 @@ def _counted_slots(config: RunConfig, manifest: Mapping[str, Any]) -> _Counted:
     return _Counted(first, end, counted - lead_in, counters["live_slots"] - lead_in)
 
 
-def _phase_offset(config: RunConfig, announcements: Announcements, chosen: Choices) -> int:
+def _phase_offset(config: RunConfig, parts: CountedParts) -> int:
     if isinstance(config.sifting.phase_offset, int):
         return config.sifting.phase_offset
     # Only pairs that hold no key may say where the fringe stands.
     key = config.setting_index(config.sifting.key)
     vacuum = config.setting_index(config.sifting.vacuum)
-    usable = ~((chosen.setting_a == key) & (chosen.setting_b == key))
-    usable &= (chosen.setting_a != vacuum) & (chosen.setting_b != vacuum)
-    outcomes = announcements.outcomes[usable]
-    offset, _ = estimate_phase_offset(outcomes, chosen.phase_a[usable], chosen.phase_b[usable])
+    fringe = np.zeros((2, PHASES), np.int64)
+    for announced, chosen in parts:
+        usable = ~((chosen.setting_a == key) & (chosen.setting_b == key))
+        usable &= (chosen.setting_a != vacuum) & (chosen.setting_b != vacuum)
+        fringe += fringe_counts(announced.outcomes[usable], chosen.phase_a[usable], chosen.phase_b[usable])
+    offset, _ = phase_offset_of(fringe)
     return (offset + PHASES // 2) % PHASES if config.sifting.invert else offset
 
 
@@ -103,18 +109,6 @@ def _model(config: RunConfig, manifest: Mapping[str, Any], offset: int) -> RunMo
     if injected is None:
         return RunModel(config, source=source)
     return RunModel(config, np.asarray(injected) - 2 * np.pi * offset / PHASES, source)
-
-
-def _key_bits(
-    config: RunConfig, manifest: Mapping[str, Any], announcements: Announcements, chosen: Choices, matched: Matched
-) -> dict[str, Bits]:
-    key = config.setting_index(config.sifting.key)
-    keep = (chosen.setting_a[matched.index] == key) & (chosen.setting_b[matched.index] == key)
-    if config.audit:
-        slots = announcements.slots[matched.index]
-        first = np.uint64(manifest["alignment"]["audit_slot"])
-        keep &= (slots < first) | (slots >= first + np.uint64(AUDIT_SLOTS))
-    return {"alice": matched.bits_a[keep], "bob": matched.bits_b[keep]}
 
 
 def _phase_matching(
@@ -224,18 +218,6 @@ def _sigma(part: int, whole: float, expected: float, drawn: float = 1.0) -> floa
     if mean < 5 or variance <= 0:
         return None
     return (part - mean) / math.sqrt(variance)
-
-
-def _fringe(config: RunConfig, announcements: Announcements, chosen: Choices, offset: int) -> dict[str, list[int]]:
-    """Same-sign and opposite-sign successes of key-key slots by (corrected) phase difference, in 1/16 turn."""
-    key = config.setting_index(config.sifting.key)
-    both = (chosen.setting_a == key) & (chosen.setting_b == key)
-    difference = (chosen.phase_a[both].astype(np.int64) + offset - chosen.phase_b[both]) % PHASES
-    outcomes = announcements.outcomes[both]
-    return {
-        name: np.bincount(difference[np.isin(outcomes, codes)], minlength=PHASES).tolist()
-        for name, codes in (("same_sign", SAME_SIGN), ("opposite_sign", OPPOSITE_SIGN))
-    }
 
 
 def _without_nan(value: Any) -> Any:

@@ -85,12 +85,7 @@ class Collector:
 
     def announcements(self) -> Announcements:
         """All successes as an untrusted node publishes them: slot and outcome, in order of slots."""
-        parts = self._announcements
-        if not parts:
-            return Announcements(np.zeros(0, np.uint64), np.zeros(0, np.uint8))
-        return Announcements(
-            np.concatenate([part.slots for part in parts]), np.concatenate([part.outcomes for part in parts])
-        ).ordered()
+        return Announcements.joined(self._announcements).ordered()
 
     def _keep(self, station: str, kind: RecordKind, records: RecordArray) -> None:
         self._folder.spool.append(STATIONS.index(station), kind, pack_records(records, kind))

@@ -4,10 +4,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .sifting import Announcements, Choices, Matched
+from .sifting import Choices, Matched
 
-__all__ = ["PairEstimate", "Ratio", "binary_entropy", "estimate_pairs", "pair_counts"]
+__all__ = ["PairCounts", "PairEstimate", "Ratio", "binary_entropy", "estimate_pairs"]
+
+IntegerArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -54,32 +57,36 @@ def binary_entropy(probability: float) -> float:
     return -probability * math.log2(probability) - (1 - probability) * math.log2(1 - probability)
 
 
-def pair_counts(choices: Choices, settings: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Successes [setting_a, setting_b]."""
-    flat = choices.setting_a.astype(np.int64) * settings + choices.setting_b
-    return np.bincount(flat, minlength=settings * settings).reshape(settings, settings).astype(np.int64)
+@dataclass
+class PairCounts:
+    """Counts [setting_a, setting_b] that add up part by part."""
+
+    successes: IntegerArray
+    matched: IntegerArray
+    errors: IntegerArray
+
+    @classmethod
+    def zero(cls, settings: int) -> "PairCounts":
+        """Nothing counted yet."""
+        return cls(*(np.zeros((settings, settings), np.int64) for _ in range(3)))
+
+    def add(self, choices: Choices, matched: Matched) -> None:
+        """Count successes with these choices, of which `matched` have equal slices."""
+        settings = len(self.successes)
+        pair = choices.setting_a.astype(np.int64) * settings + choices.setting_b
+        in_matched = pair[matched.index]
+        wrong = in_matched[matched.bits_a != matched.bits_b]
+        for counts, pairs in ((self.successes, pair), (self.matched, in_matched), (self.errors, wrong)):
+            counts += np.bincount(pairs, minlength=settings**2).reshape(counts.shape)
 
 
-def estimate_pairs(
-    announcements: Announcements,
-    choices: Choices,
-    matched: Matched,
-    live_slots: int,
-    probabilities: tuple[float, ...],
-) -> list[PairEstimate]:
+def estimate_pairs(counts: PairCounts, live_slots: int, probabilities: tuple[float, ...]) -> list[PairEstimate]:
     """Gain and QBER of every pair of settings that is drawn.
 
     Which pair is drawn does not depend on whether a slot is live, because dead time comes from earlier slots: the live
     slots of a pair are the live slots times its probability. That the pair was really drawn a few slots more or less
     often adds to the standard error of the gain.
     """
-    settings = len(probabilities)
-    counts = pair_counts(choices, settings)
-    pair = choices.setting_a.astype(np.int64) * settings + choices.setting_b
-    in_matched = pair[matched.index]
-    wrong = matched.bits_a != matched.bits_b
-    matched_counts = np.bincount(in_matched, minlength=settings**2)
-    error_counts = np.bincount(in_matched[wrong], minlength=settings**2)
     estimates = []
     for a, probability_a in enumerate(probabilities):
         for b, probability_b in enumerate(probabilities):
@@ -87,11 +94,10 @@ def estimate_pairs(
             if drawn == 0:
                 continue
             slots = live_slots * drawn
-            successes = int(counts[a, b])
+            successes = int(counts.successes[a, b])
             counted = Ratio.of(successes, slots)
             spread = counted.value * math.sqrt((1 - drawn) / slots) if slots else math.nan
             gain = Ratio(counted.value, math.hypot(counted.std, spread))
-            k = a * settings + b
-            matches, errors = int(matched_counts[k]), int(error_counts[k])
+            matches, errors = int(counts.matched[a, b]), int(counts.errors[a, b])
             estimates.append(PairEstimate(a, b, slots, successes, matches, errors, gain, Ratio.of(errors, matches)))
     return estimates

@@ -3,7 +3,6 @@
 The model lives in `qrelay_sim`, which is loaded only when a comparison is wanted.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,9 +51,10 @@ class RunModel:
             one, two, both = (m * factor for m, factor in zip((m1, m2, m12), factors, strict=True))
             self._parameters = replace(self._parameters, node_overlaps=(one, two, both))
         # Where the source blinks, probabilities are averages over both its states.
-        self._models = [(self._on, ClickModel(self._parameters))]
+        self._states = [(self._on, self._parameters)]
         if self._on < 1:
-            self._models.append((1 - self._on, ClickModel(self._parameters, source_on=False)))
+            self._states.append((1 - self._on, replace(self._parameters, source_mean_photons=0.0)))
+        self._models = [(weight, ClickModel(parameters)) for weight, parameters in self._states]
         offset = config.sifting.phase_offset
         turned = 2 * np.pi * offset / 16 if isinstance(offset, int) else None
         if phase_residual_rad is None:
@@ -94,10 +94,7 @@ class RunModel:
         from qrelay_sim.rates import phase_matching_rate
 
         a, b = self._photons[setting_a], self._photons[setting_b]
-        if len(self._models) == 1:
-            return float(phase_matching_rate(self._parameters, a, b).even_fraction)
-        plus, minus = (
-            sum(weight * float(np.sum(model.parity_successes(a, b, sign=sign))) for weight, model in self._models)
-            for sign in (1, -1)
-        )
-        return (1 + math.exp(-2 * (a + b)) * minus / plus) / 2 if plus else 1.0
+        found = [(weight, phase_matching_rate(parameters, a, b)) for weight, parameters in self._states]
+        gain = sum(weight * float(result.gain) for weight, result in found)
+        even = sum(weight * float(result.gain) * float(result.even_fraction) for weight, result in found)
+        return even / gain if gain else float(found[0][1].even_fraction)

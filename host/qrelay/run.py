@@ -2,19 +2,19 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 from .alignment import Alignment, align
-from .analysis import analyse
 from .audit import AuditReport, check_audit
 from .bench import Bench, describe_identity
-from .choice_keys import SENDERS, ChoiceKey, make_choice_keys
+from .choice_keys import ChoiceKey, make_choice_keys
 from .collector import Collector
+from .conclude import RunOutcome, conclude
 from .config import STATIONS, RunConfig
 from .configure import audit_slot, configure, detector_trims, sender_steps
 from .emission import SenderPlan
@@ -25,8 +25,7 @@ from .modulation import sender_lines
 from .protocol import PROTOCOL_HASH
 from .protocol.registers import LINES
 from .protocol.units import SLOTS_PER_BLOCK
-from .run_folder import RunFolder, read_announcements
-from .sifting import Announcements, DrawsChoices
+from .run_folder import RecordedAnnouncements, RunFolder
 from .status import Alarm, State
 
 __all__ = ["Run", "RunOutcome", "execute"]
@@ -35,17 +34,6 @@ _START_LIMIT_S = 20.0
 _STANDSTILL_S = 20.0
 _POLL_S = 0.05
 _REFUSALS = Alarm.START_REFUSED | Alarm.ARM_REFUSED | Alarm.CHOICES_BEFORE_KEYSTREAM
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """What came of a run."""
-
-    result: dict[str, Any]
-    manifest: dict[str, Any]
-    folder: str
-    trouble: str | None
-    """Why the run ended before its time, in words; None if it did not or was stopped by hand."""
 
 
 class Run:
@@ -265,7 +253,7 @@ def execute(
             on_started()
             run.collect(on_progress, stop)
             manifest = run.manifest(bench, run.finish())
-            return _conclude(folder, config, manifest, run.choices, run.collector.announcements)
+            return conclude(folder, config, manifest, run.choices, run.collector.announcements)
         finally:
             folder.close()
 
@@ -286,24 +274,6 @@ def _execute_fast(
         run = FastRun(config, folder)
         on_started()
         run.collect(on_progress, stop)
-        return _conclude(folder, config, run.manifest(), run.choices, lambda: read_announcements(folder.path))
+        return conclude(folder, config, run.manifest(), run.choices, lambda: RecordedAnnouncements(folder.path))
     finally:
         folder.close()
-
-
-def _conclude(
-    folder: RunFolder,
-    config: RunConfig,
-    manifest: dict[str, Any],
-    choices: Mapping[str, DrawsChoices],
-    announcements: Callable[[], Announcements],
-) -> RunOutcome:
-    """Tables, result and sifted keys of a run that is over."""
-    folder.write_json("manifest.json", manifest)
-    folder.write_tables()
-    result, sifted = analyse(config, manifest, announcements(), choices)
-    for name in SENDERS:
-        folder.write_secret(f"{name}.sifted-key", np.packbits(sifted[name]).tobytes())
-    folder.write_json("result.json", result)
-    folder.log("done", sifted=result["sifted"], trouble=manifest["trouble"])
-    return RunOutcome(result, manifest, str(folder.path), manifest["trouble"])

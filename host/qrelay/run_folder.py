@@ -3,22 +3,17 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .config import STATIONS
 from .errors import RunFolderError
-from .protocol.records import RecordKind
-from .record_arrays import DTYPES, unpack_records
+from .event_tables import announcements_in_spool, announcements_in_table, write_event_tables
 from .sifting import Announcements
-from .spool import Spool, SpoolContent, read_spool
+from .spool import Spool
 
-__all__ = ["RunFolder", "read_announcements"]
+__all__ = ["RecordedAnnouncements", "RunFolder", "read_announcements"]
 
 _SPOOL = "events.spool"
 _EVENTS = "events.parquet"
@@ -72,10 +67,8 @@ class RunFolder:
     def write_tables(self) -> None:
         """Turn the spool into ``events.parquet`` and ``frames.parquet``; the spool goes once both are on disk."""
         self.spool.close()
-        content = read_spool(self.path / _SPOOL)
         try:
-            _write_parquet(self.path / _EVENTS, _event_columns(content))
-            _write_parquet(self.path / _FRAMES, _frame_columns(content))
+            write_event_tables(self.path / _SPOOL, self.path / _EVENTS, self.path / _FRAMES)
         except OSError as error:
             raise RunFolderError(
                 f"cannot write the tables of {self.path}: {error}; the records are kept in {_SPOOL}"
@@ -101,53 +94,22 @@ class RunFolder:
             raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _event_columns(content: SpoolContent) -> dict[str, NDArray[Any]]:
-    """Success and click records, in order of slots: pattern and outcome, or fine and detector, in `low` and `high`."""
-    columns: dict[str, list[NDArray[Any]]] = {
-        key: [] for key in ("slot", "kind", "station", "pattern_or_fine", "outcome_or_detector", "flags")
-    }
-    for (station, kind), words in content.records.items():
-        if kind not in (RecordKind.SUCCESS, RecordKind.CLICK):
-            continue
-        records = unpack_records(kind, words)
-        low, high = ("pattern", "outcome") if kind == RecordKind.SUCCESS else ("fine", "detector")
-        columns["slot"].append(records["slot"])
-        columns["kind"].append(np.full(len(records), int(kind), np.uint8))
-        columns["station"].append(np.full(len(records), station, np.uint8))
-        columns["pattern_or_fine"].append(records[low])
-        columns["outcome_or_detector"].append(records[high])
-        columns["flags"].append(records["flags"])
-    types = {"slot": np.uint64}
-    joined = {
-        key: np.concatenate(parts) if parts else np.zeros(0, types.get(key, np.uint8)) for key, parts in columns.items()
-    }
-    order = np.lexsort((joined["kind"], joined["slot"]))
-    return {key: values[order] for key, values in joined.items()}
+class RecordedAnnouncements:
+    """Successes of a run folder, part by part in order of slots, read anew by each iteration.
 
+    They come from the folder's table or, after a crash, from its spool. Raises RunFolderError naming the file that is
+    missing or damaged.
+    """
 
-def _frame_columns(content: SpoolContent) -> dict[str, NDArray[Any]]:
-    parts = [unpack_records(kind, words) for (_, kind), words in content.records.items() if kind == RecordKind.FRAME]
-    records = np.concatenate(parts) if parts else np.zeros(0, DTYPES[RecordKind.FRAME])
-    return {name: records[name] for name in records.dtype.names or ()}
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
 
-
-def _write_parquet(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    part = path.with_name(path.name + ".part")
-    # Slots rise: differences packed to their own width make the smallest file of those tried.
-    encodings = {name: "DELTA_BINARY_PACKED" if name in ("slot", "frame") else "PLAIN" for name in columns}
-    metadata = {"stations": ",".join(STATIONS), "kinds": ",".join(kind.name.lower() for kind in RecordKind)}
-    table = pa.table({name: pa.array(values) for name, values in columns.items()}).replace_schema_metadata(metadata)
-    try:
-        pq.write_table(
-            table, part, compression="zstd", compression_level=1, use_dictionary=False, column_encoding=encodings
-        )
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    def __iter__(self) -> Iterator[Announcements]:
+        spool = self.folder / _SPOOL
+        if not (self.folder / _EVENTS).exists() and spool.exists():
+            yield announcements_in_spool(spool)
+        else:
+            yield from announcements_in_table(self.folder / _EVENTS)
 
 
 def read_announcements(folder: Path | str) -> Announcements:
@@ -155,17 +117,4 @@ def read_announcements(folder: Path | str) -> Announcements:
 
     Raises RunFolderError naming the file that is missing or damaged.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = Path(folder) / _EVENTS
-    if not path.exists() and (Path(folder) / _SPOOL).exists():
-        columns = _event_columns(read_spool(Path(folder) / _SPOOL))
-    else:
-        try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise RunFolderError(f"cannot read {path}: {error}; it is missing, cut or damaged") from error
-        columns = {name: table[name].to_numpy() for name in table.column_names}
-    successes = columns["kind"] == int(RecordKind.SUCCESS)
-    return Announcements(columns["slot"][successes], columns["outcome_or_detector"][successes].astype(np.uint8))
+    return Announcements.joined(list(RecordedAnnouncements(folder)))

@@ -3,6 +3,7 @@
 The untrusted nodes announce slot and outcome, nothing else; everything else here is what Alice and Bob drew themselves.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +13,17 @@ from numpy.typing import NDArray
 from .protocol.choice import PHASES
 from .success_rules import OPPOSITE_SIGN, SAME_SIGN
 
-__all__ = ["PHASE_OFFSETS", "Announcements", "Choices", "Matched", "draw_choices", "estimate_phase_offset", "sift"]
+__all__ = [
+    "PHASE_OFFSETS",
+    "Announcements",
+    "Choices",
+    "Matched",
+    "draw_choices",
+    "estimate_phase_offset",
+    "fringe_counts",
+    "phase_offset_of",
+    "sift",
+]
 
 PHASE_OFFSETS = range(PHASES)
 _KEY_BIT = 8
@@ -30,6 +41,13 @@ class Announcements:
 
     def __len__(self) -> int:
         return len(self.slots)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Announcements]") -> "Announcements":
+        """All parts, one after the other."""
+        if not parts:
+            return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint8))
+        return cls(np.concatenate([p.slots for p in parts]), np.concatenate([p.outcomes for p in parts]))
 
     def between(self, first_slot: int, end_slot: int) -> "Announcements":
         """Those with ``first_slot <= slot < end_slot``."""
@@ -103,15 +121,27 @@ def sift(
     return Matched(index, bits_a.astype(np.uint8), bits_b.astype(np.uint8))
 
 
-def estimate_phase_offset(outcomes: ByteArray, phase_a: ByteArray, phase_b: ByteArray) -> tuple[int, float]:
-    """Phase offset j_off that the fringe shows, and the fringe's contrast.
+def fringe_counts(outcomes: ByteArray, phase_a: ByteArray, phase_b: ByteArray) -> NDArray[np.int64]:
+    """Successes [same sign 0 or opposite 1, phase difference Alice minus Bob in 1/16 turn]; other outcomes are left."""
+    difference = (phase_a.astype(np.int64) - phase_b) % PHASES
+    return np.stack(
+        [np.bincount(difference[np.isin(outcomes, codes)], minlength=PHASES) for codes in (SAME_SIGN, OPPOSITE_SIGN)]
+    )
+
+
+def phase_offset_of(fringe: NDArray[np.int64]) -> tuple[int, float]:
+    """Phase offset j_off that a fringe of `fringe_counts` shows, and the fringe's contrast.
 
     The success with phase difference delta is of the same sign with probability (1 + V cos(delta + offset)) / 2: the
-    sum of +-exp(i delta) points to minus the offset. Give successes that never enter a key.
+    sum of +-exp(i delta) points to minus the offset.
     """
-    sign = np.where(np.isin(outcomes, SAME_SIGN), 1.0, -1.0)
     step = 2 * np.pi / PHASES
-    vector = complex(np.sum(sign * np.exp(1j * step * (phase_a.astype(float) - phase_b.astype(float)))))
+    vector = complex((fringe[0] - fringe[1]) @ np.exp(1j * step * np.arange(PHASES)))
     if vector == 0:
         return 0, 0.0
-    return round(-float(np.angle(vector)) / step) % PHASES, 2 * abs(vector) / len(outcomes)
+    return round(-float(np.angle(vector)) / step) % PHASES, 2 * abs(vector) / int(fringe.sum())
+
+
+def estimate_phase_offset(outcomes: ByteArray, phase_a: ByteArray, phase_b: ByteArray) -> tuple[int, float]:
+    """Phase offset and contrast that successes show, see `phase_offset_of`. Give successes that never enter a key."""
+    return phase_offset_of(fringe_counts(outcomes, phase_a, phase_b))

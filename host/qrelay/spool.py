@@ -6,9 +6,11 @@ A block is a header (magic, station, kind, number of records, CRC-32 of the reco
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from .errors import RunFolderError
 from .protocol.records import RecordKind
 
-__all__ = ["Spool", "SpoolContent", "read_spool"]
+__all__ = ["Spool", "SpoolBlock", "SpoolContent", "SpoolReader", "read_spool"]
 
 _MAGIC = 0x4C505351
 _HEADER = struct.Struct("<IBBxxII")
@@ -79,34 +81,84 @@ class Spool:
         self.close()
 
 
+class SpoolBlock(NamedTuple):
+    """A block of records: where its records begin in the file, whose they are, and the records."""
+
+    position: int
+    station: int
+    kind: RecordKind
+    words: NDArray[np.uint64]
+
+
+class SpoolReader:
+    """Blocks of a spool in the order in which they were written, read one by one.
+
+    Iteration stops at the end of the file or at its first damaged block; `damage` then says where and what. Raises
+    RunFolderError if the file cannot be opened or read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.damage: str | None = None
+        """Byte offset and nature of the damage behind which nothing was read; None if there was none so far."""
+        try:
+            self._file = path.open("rb")
+            self._size = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise RunFolderError(f"cannot read {path}: {error.strerror}") from error
+
+    def __iter__(self) -> Iterator[SpoolBlock]:
+        position = 0
+        while position < self._size:
+            start = position + _HEADER.size
+            if start > self._size:
+                self.damage = f"byte {position}: the file ends inside a block header"
+                return
+            magic, station, code, count, checksum = _HEADER.unpack(self._bytes(position, _HEADER.size))
+            if magic != _MAGIC or code not in set(RecordKind):
+                self.damage = f"byte {position}: no block header"
+                return
+            kind = RecordKind(code)
+            body = self._bytes(start, 8 * count)
+            if len(body) < 8 * count:
+                self.damage = f"byte {position}: {kind.name} block of station {station} is cut after " + (
+                    f"{len(body) // 8} of {count} records"
+                )
+                return
+            if zlib.crc32(body) != checksum:
+                self.damage = f"byte {position}: {kind.name} block of station {station} has a wrong checksum"
+                return
+            yield SpoolBlock(start, station, kind, np.frombuffer(body, "<u8").astype(np.uint64))
+            position = start + 8 * count
+
+    def words(self, position: int, count: int) -> NDArray[np.uint64]:
+        """Records of a block met before, by its `SpoolBlock.position`."""
+        return np.frombuffer(self._bytes(position, 8 * count), "<u8").astype(np.uint64)
+
+    def _bytes(self, position: int, size: int) -> bytes:
+        try:
+            self._file.seek(position)
+            return self._file.read(size)
+        except OSError as error:
+            raise RunFolderError(f"cannot read {self._path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> "SpoolReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 def read_spool(path: Path) -> SpoolContent:
-    """Read a spool up to its end or its first damaged block. Raises RunFolderError if it cannot be opened."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RunFolderError(f"cannot read {path}: {error.strerror}") from error
-    content = SpoolContent()
+    """Read a whole spool up to its end or its first damaged block. Raises RunFolderError if it cannot be opened."""
     parts: dict[tuple[int, RecordKind], list[NDArray[np.uint64]]] = {}
-    position = 0
-    while position < len(data):
-        start = position + _HEADER.size
-        if start > len(data):
-            content.damage = f"byte {position}: the file ends inside a block header"
-            break
-        magic, station, kind, count, checksum = _HEADER.unpack_from(data, position)
-        body = data[start : start + 8 * count]
-        if magic != _MAGIC or kind not in set(RecordKind):
-            content.damage = f"byte {position}: no block header"
-            break
-        if len(body) < 8 * count:
-            content.damage = f"byte {position}: {RecordKind(kind).name} block of station {station} is cut after " + (
-                f"{len(body) // 8} of {count} records"
-            )
-            break
-        if zlib.crc32(body) != checksum:
-            content.damage = f"byte {position}: {RecordKind(kind).name} block of station {station} has a wrong checksum"
-            break
-        parts.setdefault((station, RecordKind(kind)), []).append(np.frombuffer(body, "<u8").astype(np.uint64))
-        position = start + 8 * count
-    content.records = {key: np.concatenate(blocks) for key, blocks in parts.items()}
-    return content
+    with SpoolReader(path) as reader:
+        for block in reader:
+            parts.setdefault((block.station, block.kind), []).append(block.words)
+        return SpoolContent({key: np.concatenate(blocks) for key, blocks in parts.items()}, reader.damage)
