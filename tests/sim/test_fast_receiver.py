@@ -1,5 +1,7 @@
 """The fast twin's receiver in one pass, held bit for bit against the golden model of the gateware's receiver."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -115,7 +117,7 @@ def test_parts_of_a_sweep_add_up(seed):
     settings, table, edges, slots = random_case(np.random.default_rng(100 + seed), layout)
     whole = swept(settings, table, edges, layout, 0, slots)
     borders = [0, 1000, 1001, 2500, slots]
-    parts = [swept(settings, table, edges, layout, a, b) for a, b in zip(borders, borders[1:], strict=False)]
+    parts = [swept(settings, table, edges, layout, a, b) for a, b in pairwise(borders)]
     np.testing.assert_array_equal(sum(part[2] for part in parts), whole[2])
     for k in (0, 3):
         np.testing.assert_array_equal(np.concatenate([part[k] for part in parts]), whole[k])

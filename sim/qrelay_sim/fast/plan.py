@@ -28,7 +28,7 @@ __all__ = ["EVENTS_PER_CELL", "Plan"]
 EVENTS_PER_CELL = 1 << 16
 """Events expected in a cell, the part of a run with random streams of its own."""
 _LARGEST_CELL = 1 << 40
-_NEGLIGIBLE = 1e-12
+_NEGLIGIBLE = 1e-9
 """An edge that leaves its slot less often than this is taken to stay."""
 _MEMORIES = 64
 """A cell is at least that many dead times long: what a detector did before the cell before does not matter."""
