@@ -1,6 +1,6 @@
 """Counters of a receiver, and copies of them that can be read in peace."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -97,8 +97,9 @@ class Counters(wiring.Component):
             "doubles": (ones(self.double), SLOTS_PER_WORD),
             "vetoed": (ones(self.vetoed), SLOTS_PER_WORD),
         }
+        one_hot = [Const(1, OUTCOMES) << self.outcomes[lane] for lane in range(SLOTS_PER_WORD)]
         for outcome in range(1, OUTCOMES):
-            same = Cat(self.outcomes[lane] == outcome for lane in range(SLOTS_PER_WORD))
+            same = Cat(bits[outcome] for bits in one_hot)
             in_pattern[f"outcome_{outcome}"] = (ones(same), SLOTS_PER_WORD)
         steps(self.double.any() | self.vetoed.any() | self.outcomes.as_value().any(), in_pattern)
         return m

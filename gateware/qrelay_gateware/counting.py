@@ -1,33 +1,36 @@
 """Counting a few bits in look-up tables.
 
-A sum of single bits would become a chain of carry cells, each slower than a whole look-up table.
+A sum of single bits would become a chain of carry cells, each slower than a whole look-up table. The tables are written
+as such, so that a simulation can look them up instead of evaluating gates.
 """
-
-from functools import reduce
-from itertools import combinations
-from operator import and_, or_, xor
 
 from amaranth.hdl import Cat, Const
 
 __all__ = ["exactly", "ones"]
 
+_MOST = 4
+
+
+def _few(bits):
+    bits = Cat(bits)
+    if len(bits) > _MOST:
+        raise ValueError(
+            f"{len(bits)} bits to count at once; up to {_MOST} fit one look-up table, add the counts of groups"
+        )
+    return bits
+
 
 def exactly(bits, number):
-    """Whether `number` of `bits` are set. The bits are few: every combination is a term."""
-    bits = list(bits)
-    if not 0 <= number <= len(bits):
-        return Const(0)
-    terms = []
-    for chosen in combinations(range(len(bits)), number):
-        literals = [bit if index in chosen else ~bit for index, bit in enumerate(bits)]
-        terms.append(reduce(and_, literals, Const(1)))
-    return reduce(or_, terms)
+    """Whether `number` of up to four `bits` are set."""
+    bits = _few(bits)
+    patterns = range(1 << len(bits))
+    table = sum((pattern.bit_count() == number) << pattern for pattern in patterns)
+    return Const(table, len(patterns)).bit_select(bits, 1)
 
 
 def ones(bits):
     """Number of ones in up to four bits, as three bits."""
-    bits = list(bits)
-    if len(bits) > 4:
-        raise ValueError(f"{len(bits)} bits to count at once; up to 4 fit one look-up table, add the counts of groups")
-    two_or_three = exactly(bits, 2) | exactly(bits, 3)
-    return Cat(reduce(xor, bits, Const(0)), two_or_three, exactly(bits, 4))
+    bits = _few(bits)
+    patterns = range(1 << len(bits))
+    table = sum(pattern.bit_count() << (4 * pattern) for pattern in patterns)
+    return Const(table, 4 * len(patterns)).word_select(bits, 4)[:3]

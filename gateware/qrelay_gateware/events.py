@@ -67,6 +67,11 @@ class Events(wiring.Component):
 
     Latency: `latency` words from an input word to its queue entry.  Reset: empty, counts 0.  Overflow: see above.
 
+    Parameters
+    ----------
+    timer_domain : str
+        Clock domain of the period of status records, where the block's own clock may stop while `busy` is low.
+
     Ports
     -----
     config, status : group ``events``
@@ -88,6 +93,8 @@ class Events(wiring.Component):
         Event packets for the link.
     overflow : Out(1)
         One clock for each word with a dropped record, for the alarm.
+    busy : Out(1)
+        Something is queued or under way, or a status record is due.
     """
 
     latency = 2
@@ -106,6 +113,11 @@ class Events(wiring.Component):
     arm: In(1)
     packets: Out(stream.Signature(PacketByte))
     overflow: Out(1)
+    busy: Out(1)
+
+    def __init__(self, *, timer_domain: str = "sync"):
+        self._timer_domain = timer_domain
+        super().__init__()
 
     def elaborate(self, platform):
         m = Module()
@@ -142,7 +154,7 @@ class Events(wiring.Component):
         slot_word = Signal(SLOT_WORD_BITS)
         m.d.sync += slot_word.eq(self.slot_word)
         self._frame_input(m, alarm, queues[RecordKind.FRAME])
-        self._status_input(m, queues[RecordKind.STATUS])
+        due = self._status_input(m, queues[RecordKind.STATUS])
         for kind in (RecordKind.FRAME, RecordKind.STATUS):
             amounts[kind] = 1
             first_slots[kind] = slot_word
@@ -151,6 +163,9 @@ class Events(wiring.Component):
             m.d.comb += packets.valid[kind].eq(queues[kind].head.valid)
             m.d.comb += queues[kind].head.ready.eq(packets.take[kind])
         self._gaps(m, queues, amounts, first_slots)
+        m.d.comb += self.busy.eq(
+            self.packets.valid | due | Cat((queue.offer, queue.fill) for queue in queues.values()).any()
+        )
         return m
 
     def _word_input(self, m, kind, source, alarm, queue):
@@ -210,29 +225,33 @@ class Events(wiring.Component):
             m.d.sync += queue.value[:flags].eq(self.frame)
         m.d.comb += queue.value[flags:].eq(alarm)
 
-    def _status_input(self, m, queue) -> None:
+    def _status_input(self, m, queue):
+        """Make status records; return whether one is due."""
         known_alarms = Signal(16)
         due = Signal()
         m.d.sync += known_alarms.eq(self.alarms)
         # Every comparison has a clock of its own; the period counts two clocks for it.
+        timer = m.d[self._timer_domain]
         periodic = Signal()
         last_word = Signal(32)
         elapsed = Signal(32)
         reached = Signal()
-        m.d.sync += periodic.eq(self.config.status_words != 0)
-        m.d.sync += last_word.eq(self.config.status_words - 2)
+        timer += periodic.eq(self.config.status_words != 0)
         with m.If(self.config.status_words == 1):
-            m.d.sync += last_word.eq(0)
-        with m.If(reached | ~periodic):
-            m.d.sync += elapsed.eq(0)
-            m.d.sync += reached.eq(0)
+            timer += last_word.eq(0)
         with m.Else():
-            m.d.sync += elapsed.eq(elapsed + 1)
-            m.d.sync += reached.eq(elapsed >= last_word)
+            timer += last_word.eq(self.config.status_words - 2)
+        with m.If(reached | ~periodic):
+            timer += elapsed.eq(0)
+            timer += reached.eq(0)
+        with m.Else():
+            timer += elapsed.eq(elapsed + 1)
+            timer += reached.eq(elapsed >= last_word)
         m.d.comb += due.eq(reached | (self.alarms & ~known_alarms).any())
         m.d.sync += queue.offer.eq(due & self.config.enable_status)
         with m.If(due):
             m.d.sync += queue.value.eq(Cat(Const(0, 2), self.slot_word, self.alarms[:8], self.state[:8]))
+        return due
 
     def _gaps(self, m, queues, amounts, first_slots) -> None:
         """Account for refused records and make one gap record at a time of what is due."""

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 
 from amaranth.hdl import Cat, DomainRenamer, Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from qrelay.protocol import PROTOCOL_HASH
@@ -24,10 +24,12 @@ from .receiver import Receiver
 from .sequencer import Sequencer
 from .timebase import TimeBase
 
-__all__ = ["GATEWARE_VERSION", "BoardFacts", "Station"]
+__all__ = ["GATED_BLOCKS", "GATEWARE_VERSION", "BoardFacts", "Station"]
 
 GATEWARE_VERSION = (0, 1, 0)
-_RECEIVER_FLUSH_WORDS = 2048
+
+GATED_BLOCKS = {"link": 1024, "events": 256, "keystream": 1024, "receiver": 2048}
+"""Blocks whose clock may stop, and words after the last cause to run that each needs to come to rest."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ class Station(wiring.Component):
     ----------
     facts : BoardFacts
         What the board adds to the identity block.
-    receiver_domain : str
-        Clock domain of the receiver: the word clock, which may stop while `receiver_clocked` is low.
+    gated : bool
+        Put each of `GATED_BLOCKS` in a clock domain of its own name: the word clock, which may stop while the block's
+        bit of `clocked` is low. A simulation does so, as most stations have no use for most blocks most of the time.
 
     Ports
     -----
@@ -78,8 +81,9 @@ class Station(wiring.Component):
     clock_locked, external_reference : present state of the clocks.
     reference_lost, lock_lost, phase_slipped : one-clock (or longer) reports that latch an alarm.
     armed, running : for lamps, and for a simulation that wants to know whether time matters.
-    receiver_clocked : the receiver is enabled or still has something to do. While low, nothing in it can change but the
-        phase of its free-running rate interval and test pulser, so that its clock may be gated.
+    clocked : the block has something to do in this word. While low, nothing in it can change but the phase of the
+        receiver's free-running rate interval and test pulser. Follows from registers and from `rx.valid` and
+        `clock_locked`.
     """
 
     rx: In(stream.Signature(8))
@@ -96,11 +100,11 @@ class Station(wiring.Component):
     phase_slipped: In(1)
     armed: Out(1)
     running: Out(1)
-    receiver_clocked: Out(1)
+    clocked: Out(data.StructLayout(dict.fromkeys(GATED_BLOCKS, 1)))
 
-    def __init__(self, facts: BoardFacts, *, receiver_domain: str = "sync"):
+    def __init__(self, facts: BoardFacts, *, gated: bool = False):
         self._facts = facts
-        self._receiver_domain = receiver_domain
+        self._gated = gated
         super().__init__()
 
     @property
@@ -125,16 +129,18 @@ class Station(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.bank = bank = LinkedBank(self.identity.to_words())
+        bank = LinkedBank(self.identity.to_words())
+        keystream = Keystream()
+        receiver = Receiver()
+        events = Events(timer_domain="word")
+        for name, block in (("link", bank), ("keystream", keystream), ("receiver", receiver), ("events", events)):
+            domain = name if self._gated else "sync"
+            m.submodules[name] = DomainRenamer({"sync": domain, "word": "sync"})(block)
         m.submodules.timebase = timebase = TimeBase(Keystream.latency - Sequencer.latency)
         m.submodules.sequencer = sequencer = Sequencer()
-        m.submodules.keystream = keystream = Keystream()
         m.submodules.choices = choices = ChoiceMapper()
         m.submodules.modulator = modulator = Modulator()
         m.submodules.audit = audit = Audit()
-        receiver = Receiver()
-        m.submodules.receiver = DomainRenamer(self._receiver_domain)(receiver)
-        m.submodules.events = events = Events()
         m.submodules.probe = probe = Probe()
         system = bank.config_system
 
@@ -233,16 +239,6 @@ class Station(wiring.Component):
             self.probe.eq(probe.out),
         ]
 
-        # What is in the receiver's pipelines and delays takes less than this to come out.
-        rest = Signal(range(_RECEIVER_FLUSH_WORDS + 1))
-        wanted = Signal()
-        m.d.comb += wanted.eq(bank.config_receiver.enable | receiver.latch | receiver.clear)
-        with m.If(wanted):
-            m.d.sync += rest.eq(_RECEIVER_FLUSH_WORDS)
-        with m.Elif(rest != 0):
-            m.d.sync += rest.eq(rest - 1)
-        m.d.comb += self.receiver_clocked.eq(wanted | (rest != 0))
-
         # State and alarms, in the order of the register map.
         was_locked = Signal()
         m.d.sync += was_locked.eq(self.clock_locked)
@@ -268,15 +264,38 @@ class Station(wiring.Component):
             arm_refused,
             undrawn,
         )
+        alarm_bits = Signal(len(alarms))
+        m.d.sync += alarm_bits.eq(alarms)
         uptime = Signal(48)
         m.d.sync += uptime.eq(uptime + 1)
         m.d.comb += [
             bank.status_system.state.eq(state),
-            bank.status_system.alarms.eq(alarms),
+            bank.status_system.alarms.eq(alarm_bits),
             bank.status_system.uptime.eq(uptime),
             events.alarms.eq(system.alarms),
             events.state.eq(state),
             events.running.eq(sequencer.tick.running),
             events.slot_word.eq(timebase.slot_word),
         ]
+
+        # A block is clocked from the first cause on until it has come to rest after the last.
+        link = self.rx.valid | self.tx.valid | events.packets.valid | alarm_bits.any()
+        wanted = {
+            "link": link,
+            "events": link
+            | arm
+            | events.busy
+            | (receiver.success.valid | receiver.clicks.valid).any()
+            | (receiver.clicks_beyond_four != 0)
+            | receiver.frame_valid,
+            "keystream": bank.config_keystream.enable | link,
+            "receiver": bank.config_receiver.enable | receiver.latch | receiver.clear,
+        }
+        for name, rest_words in GATED_BLOCKS.items():
+            rest = Signal(range(rest_words + 1), name=f"{name}_rest")
+            with m.If(wanted[name]):
+                m.d.sync += rest.eq(rest_words)
+            with m.Elif(rest != 0):
+                m.d.sync += rest.eq(rest - 1)
+            m.d.comb += self.clocked[name].eq(wanted[name] | (rest != 0))
         return m

@@ -29,6 +29,17 @@ inline uint16_t slot_bins(uint64_t lines, unsigned lane) {
     return static_cast<uint16_t>(x | (x >> 24));
 }
 
+// Bits of the port `clocked`, in the order of GATED_BLOCKS.
+constexpr unsigned kLink = 1, kEvents = 2, kKeystream = 4, kReceiver = 8;
+
+inline void forget_clocks(Vstation___024root &root) {
+    root.__Vtrigprevexpr___TOP__clk__0 = 0;
+    root.__Vtrigprevexpr___TOP__link_clk__0 = 0;
+    root.__Vtrigprevexpr___TOP__events_clk__0 = 0;
+    root.__Vtrigprevexpr___TOP__keystream_clk__0 = 0;
+    root.__Vtrigprevexpr___TOP__receiver_clk__0 = 0;
+}
+
 constexpr unsigned kHitBits = 9;  // valid, fine
 
 inline void put_hit(uint32_t *port, unsigned place, unsigned fine) {
@@ -79,8 +90,7 @@ struct Batch {
 void *qrelay_station_new() {
     auto *station = new Station;
     auto &top = station->top;
-    top.clk = 0;
-    top.receiver_clk = 0;
+    top.clk = top.link_clk = top.events_clk = top.keystream_clk = top.receiver_clk = 0;
     top.LINK(rx, valid) = 0;
     top.LINK(tx, ready) = 0;
     top.start_bins = 0;
@@ -148,11 +158,13 @@ void qrelay_station_step(void *handle, Batch *batch) {
                 for (unsigned lane = 0; lane < 4; ++lane)
                     batch->slot_codes[4 * word + lane] = batch->code_of_bins[bins[lane]];
         }
-        top.receiver_clk = top.receiver_clocked;
+        top.link_clk = top.clocked & kLink;
+        top.events_clk = (top.clocked & kEvents) != 0;
+        top.keystream_clk = (top.clocked & kKeystream) != 0;
+        top.receiver_clk = (top.clocked & kReceiver) != 0;
         top.eval();
         // The falling edges do nothing: let the model forget that the clocks are high, instead of evaluating them.
-        top.rootp->__Vtrigprevexpr___TOP__clk__0 = 0;
-        top.rootp->__Vtrigprevexpr___TOP__receiver_clk__0 = 0;
+        forget_clocks(*top.rootp);
     }
     batch->rx_used = rx_used;
     batch->tx_used = tx_used;

@@ -3,6 +3,8 @@
 from qrelay.protocol.identity import Capability, Entropy, Phy
 from qrelay_gateware.station import BoardFacts
 
+from .pins import PinnedStation
+
 __all__ = ["TWIN_FACTS"]
 
 TWIN_FACTS = BoardFacts(
@@ -10,6 +12,6 @@ TWIN_FACTS = BoardFacts(
     phy=Phy.TWIN_X2,
     entropy=Entropy.SIMULATED,
     capabilities=Capability.SENDER | Capability.RECEIVER | Capability.EXTERNAL_REFERENCE | Capability.SIMULATED,
-    pin_latency=0,
+    pin_latency=PinnedStation.input_latency,
     link_baud=0,
 )

