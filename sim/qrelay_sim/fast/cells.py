@@ -111,23 +111,32 @@ class Light(NamedTuple):
     code_a: Bytes
     code_b: Bytes
     path: SlowPath
-    """At the candidates, which are evenly spread over the cell."""
+    """At the candidates, which are evenly spread over the cell; empty if there was none."""
+
+
+_NONE, _NO_BYTES, _NO_FLOATS = np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0)
+_NO_LIGHT = Light(_NONE, _NONE, _NO_BYTES, _NO_BYTES, SlowPath(_NO_BYTES, _NO_FLOATS, _NO_FLOATS, _NO_FLOATS))
 
 
 def draw_light(plan: Plan, choices: Choices, cell: Cell, selection: Selection) -> Light:
     """Events of `selection` in the quantum segments of a cell."""
+    # Drawn and drifting to the cell's end, also where the run ends before: a longer run begins like a shorter one.
     slots = _candidates(plan, cell, selection.bound, plan.quantum, Stream.CANDIDATES)
-    code_a, code_b = choices.at(slots)
     streams = (Stream.PHASE, Stream.DELAY_1, Stream.DELAY_2, Stream.BLINK)
     seeds = tuple(seed_of(plan, stream, cell) for stream in streams)
     path = slow_path(plan.slow, seeds, slots, cell.begin, cell.end, cell.left, cell.right)
-    return _thin(plan, cell, selection, slots, code_a, code_b, path, Stream.MARKS)
+    inside = int(np.searchsorted(slots, cell.last))
+    if not inside:
+        return _NO_LIGHT
+    slots = slots[:inside]
+    return _thin(plan, cell, selection, slots, *choices.at(slots), path.before(inside), Stream.MARKS)
 
 
 def draw_reference_light(plan: Plan, cell: Cell) -> Light:
     """Clicks of light in the reference segments of a cell."""
     selection = plan.reference_light
     slots = _candidates(plan, cell, selection.bound, plan.reference, Stream.REFERENCE_CANDIDATES)
+    slots = slots[: int(np.searchsorted(slots, cell.last))]
     begins = plan.reference.begins
     place = slots % plan.layout.slots
     segment = np.searchsorted(begins, place, side="right") - 1
@@ -142,7 +151,7 @@ def _candidates(plan: Plan, cell: Cell, bound: float, kind: FrameMap, stream: St
     if kind.per_frame == 0:
         return np.zeros(0, np.int64)
     before = count_before(kind, cell.first)
-    places = count_before(kind, cell.last) - before
+    places = count_before(kind, cell.end) - before
     rng = np.random.default_rng(seed_of(plan, stream, cell))
     return to_slots(kind, rare_places(rng, bound, places), before)
 

@@ -60,6 +60,12 @@ class SlowPath(NamedTuple):
     factor_1: Floats
     factor_2: Floats
 
+    def before(self, count: int) -> "SlowPath":
+        """Values at the first `count` slots."""
+        on = self.source_on if len(self.source_on) == 1 else self.source_on[:count]
+        phase, one, two = (values if len(values) == 1 else values[:count] for values in self[1:])
+        return SlowPath(on, phase, one, two)
+
 
 class SlowKnots:
     """Draws the states at rising slots, each process from its own stream, in order.

@@ -53,6 +53,8 @@ def success_part(plan: Plan, choices: Choices, cell: Cell) -> Part:
 def drifted_in(light: Light) -> Drifted:
     """What the drifting processes did in a cell."""
     on, phase, f1, f2 = light.path
+    if 0 in (len(on), len(phase), len(f1), len(f2)):
+        return Drifted()
     places = max(len(on), len(phase), len(f1))
     if places == 1:
         return Drifted(1, float(on[0]), float(f1[0]), float(f2[0]), float(np.sqrt(f1[0] * f2[0])), phase)
