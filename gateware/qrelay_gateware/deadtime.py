@@ -23,6 +23,12 @@ class DeadTime(wiring.Component):
     Latency: 1 word.  Reset, no run, or not enabled: not blind.  Overflow: none.
     A change of `dead_slots` acts on live hits from two words later on.
 
+    Parameters
+    ----------
+    config_domain : str
+        Clock domain of what follows from `dead_slots` alone: any that is clocked when it changes, and in the word
+        after.
+
     Ports
     -----
     running : In(1)
@@ -47,6 +53,10 @@ class DeadTime(wiring.Component):
 
     latency = 1
 
+    def __init__(self, *, config_domain: str = "sync"):
+        self._config_domain = config_domain
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
         lanes = range(SLOTS_PER_WORD)
@@ -56,13 +66,14 @@ class DeadTime(wiring.Component):
         reload = [Signal(DEAD_SLOTS_BITS, name=f"reload_{lane}") for lane in lanes]
         reload_reaches = [Signal(SLOTS_PER_WORD, name=f"reload_reaches_{lane}") for lane in lanes]
         hit_reaches = Signal(SLOTS_PER_WORD)
+        config = m.d[self._config_domain]
         for lane in lanes:
             passed = SLOTS_PER_WORD - 1 - lane
             rest = Signal(DEAD_SLOTS_BITS, name=f"rest_{lane}")
             m.d.comb += rest.eq(Mux(self.dead_slots > passed, self.dead_slots - passed, 0))
-            m.d.sync += reload[lane].eq(rest)
-            m.d.sync += reload_reaches[lane].eq(Cat(self.dead_slots > passed + slots for slots in lanes))
-        m.d.sync += hit_reaches.eq(Cat(self.dead_slots > slots for slots in lanes))
+            config += reload[lane].eq(rest)
+            config += reload_reaches[lane].eq(Cat(self.dead_slots > passed + slots for slots in lanes))
+        config += hit_reaches.eq(Cat(self.dead_slots > slots for slots in lanes))
 
         # `reaches[k]`: more than k blind slots left, so that lane k is blind from the words before.
         left = Signal(DEAD_SLOTS_BITS)

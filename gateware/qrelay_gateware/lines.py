@@ -1,6 +1,6 @@
 """The last stages before the pins: delay, polarity, idle level, forced levels and test patterns of each line."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -15,6 +15,7 @@ __all__ = ["LineOutputs"]
 
 _DELAY_WORDS = 64
 _ONES = (1 << LINE_BINS) - 1
+_ALL_ONES = (1 << LINE_BINS * LINES) - 1
 
 
 class LineOutputs(wiring.Component):
@@ -38,9 +39,14 @@ class LineOutputs(wiring.Component):
     half of the period, pulse in the first bin of it.
 
     Latency: 3 words from `bins` to `lines`; 4 words from `running_early` and `slot_word_early` to the patterns on
-    `lines`. `ready` and the settings act in the next word; `delay_i` must not change while running.
+    `lines`. `ready` acts in the next word, settings two words later; `delay_i` must not change while running.
     Reset: lines low for one word, then as above.
     Overflow: none.
+
+    Parameters
+    ----------
+    config_domain : str
+        Clock domain of what follows from settings alone: any that is clocked when they change, and in the word after.
 
     Ports
     -----
@@ -66,6 +72,10 @@ class LineOutputs(wiring.Component):
     ready: In(1)
     lines: Out(Lines)
 
+    def __init__(self, *, config_domain: str = "sync"):
+        self._config_domain = config_domain
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
 
@@ -89,11 +99,9 @@ class LineOutputs(wiring.Component):
         with m.Else():
             m.d.sync += age.eq(0)
 
-        square, pulse = self._patterns(m)
-        for line in range(LINES):
-            delayed = self._delay(m, line, write_word, read_word, fetch)
-            alive = self._alive(m, line, age, fetch)
-            self._select(m, line, delayed, alive, shift, square, pulse)
+        delayed = Cat(self._delay(m, line, write_word, read_word, fetch) for line in range(LINES))
+        alive = self._alive(m, age, fetch)
+        self._select(m, delayed, alive, shift)
         return m
 
     def _setting(self, name, line):
@@ -115,7 +123,7 @@ class LineOutputs(wiring.Component):
         m.d.sync += early.eq(Cat(pair < period, pair + 1 < period, word_phase.phase == 0))
         m.d.sync += late.eq(early)
         half = LINE_BINS // 2
-        return Cat(late[0].replicate(half), late[1].replicate(half)), late[2]
+        return Cat(late[0].replicate(half), late[1].replicate(half)), Cat(late[2], Const(0, LINE_BINS - 1))
 
     def _delay(self, m, line, write_word, read_word, fetch):
         """The eight bins that are `delay` slots older than those in `shift`."""
@@ -139,42 +147,69 @@ class LineOutputs(wiring.Component):
                     m.d.comb += delayed.eq(both[LINE_BINS - BINS_PER_SLOT * slots :][:LINE_BINS])
         return delayed
 
-    def _alive(self, m, line, age, fetch):
+    def _alive(self, m, age, fetch):
         """Mask of the bins in `shift` whose slots, `delay` slots back, are in the run."""
-        delay = self._setting("delay", line)
-        alive = Signal(LINE_BINS, name=f"alive_{line}")
+        alive = Signal(Lines)
         with m.If(~fetch):
             m.d.sync += alive.eq(0)
-        with m.Elif(age == delay[2:]):
-            with m.Switch(delay[:2]):
-                for slots in range(SLOTS_PER_WORD):
-                    with m.Case(slots):
-                        m.d.sync += alive.eq(_ONES << (BINS_PER_SLOT * slots) & _ONES)
-        with m.Elif(age > delay[2:]):
-            m.d.sync += alive.eq(_ONES)
+        with m.Elif(age == _DELAY_WORDS):
+            m.d.sync += alive.eq(_ALL_ONES)
+        with m.Else():
+            for line in range(LINES):
+                delay = self._setting("delay", line)
+                with m.If(age == delay[2:]):
+                    with m.Switch(delay[:2]):
+                        for slots in range(SLOTS_PER_WORD):
+                            with m.Case(slots):
+                                m.d.sync += alive[line].eq(_ONES << (BINS_PER_SLOT * slots) & _ONES)
+                with m.Else():
+                    m.d.sync += alive[line].eq(Mux(age > delay[2:], _ONES, 0))
         return alive
 
-    def _select(self, m, line, delayed, alive, shift, square, pulse):
-        """Register what the pin does."""
-        output = self.lines[line]
-        idle = self._setting("idle", line).replicate(LINE_BINS)
-        with m.If(~self.ready):
-            m.d.sync += output.eq(idle)
+    def _select(self, m, delayed, alive, shift) -> None:
+        """Register what the pins do. Masks of all bins of all lines make this a few wide operations."""
+        flowing = Signal(Lines)
+        """Lines that show the bins of a run."""
+        inverted = Signal(Lines)
+        idle = Signal(Lines)
+        still = Signal(Lines)
+        """Level of all other lines, but for patterns."""
+        on_square = Signal(Lines)
+        on_pulse = Signal(Lines)
+        config = m.d[self._config_domain]
+        for line in range(LINES):
+            idle_level = self._setting("idle", line)
+            mode = self._setting("mode", line)
+
+            def has_mode(name, mode=mode):
+                return mode == LINE_MODES.index(name)
+
+            flows = has_mode("normal") & self.config.enable
+            has_pattern = has_mode("square") | has_mode("pulse")
+            level = Mux(has_mode("low"), 0, Mux(has_mode("high"), 1, idle_level)) & ~flows & ~has_pattern
+            for mask, bit in (
+                (flowing, flows),
+                (inverted, self._setting("invert", line)),
+                (idle, idle_level),
+                (still, level),
+                (on_square, has_mode("square")),
+                (on_pulse, has_mode("pulse")),
+            ):
+                config += mask[line].eq(bit.replicate(LINE_BINS))
+
+        square, pulse = self._patterns(m)
+        of_run = Signal(Lines)
+        with m.If(shift):
+            live = alive.as_value()
+            m.d.comb += of_run.eq(((delayed ^ inverted.as_value()) & live) | (idle.as_value() & ~live))
         with m.Else():
-            with m.Switch(self._setting("mode", line)):
-                with m.Case(LINE_MODES.index("normal")):
-                    with m.If(shift & self.config.enable):
-                        bins = delayed ^ self._setting("invert", line).replicate(LINE_BINS)
-                        m.d.sync += output.eq((bins & alive) | (idle & ~alive))
-                    with m.Else():
-                        m.d.sync += output.eq(idle)
-                with m.Case(LINE_MODES.index("low")):
-                    m.d.sync += output.eq(0)
-                with m.Case(LINE_MODES.index("high")):
-                    m.d.sync += output.eq(_ONES)
-                with m.Case(LINE_MODES.index("square")):
-                    m.d.sync += output.eq(square)
-                with m.Case(LINE_MODES.index("pulse")):
-                    m.d.sync += output.eq(pulse)
-                with m.Default():
-                    m.d.sync += output.eq(idle)
+            m.d.comb += of_run.eq(idle)
+        with m.If(self.ready):
+            m.d.sync += self.lines.eq(
+                (of_run.as_value() & flowing.as_value())
+                | still.as_value()
+                | (square.replicate(LINES) & on_square.as_value())
+                | (pulse.replicate(LINES) & on_pulse.as_value())
+            )
+        with m.Else():
+            m.d.sync += self.lines.eq(idle)

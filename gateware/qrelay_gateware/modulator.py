@@ -23,6 +23,11 @@ class Modulator(wiring.Component):
     Reset: lines low for one word, then idle; the table holds zeros.
     Overflow: none.
 
+    Parameters
+    ----------
+    config_domain : str
+        As for `LineOutputs`.
+
     Ports
     -----
     config
@@ -47,9 +52,13 @@ class Modulator(wiring.Component):
     ready: In(1)
     lines: Out(Lines)
 
+    def __init__(self, *, config_domain: str = "sync"):
+        self._config_domain = config_domain
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
-        m.submodules.outputs = outputs = LineOutputs()
+        m.submodules.outputs = outputs = LineOutputs(config_domain=self._config_domain)
         looked_up = Signal()
         m.d.sync += looked_up.eq(self.tick.running)
         m.d.sync += outputs.running.eq(looked_up)

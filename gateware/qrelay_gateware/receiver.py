@@ -43,6 +43,11 @@ class Receiver(wiring.Component):
     Reset: everything 0.  Overflow: clicks after the fourth of a word are counted in `clicks_beyond_four`; a second hit
     in a slot counts as dead.
 
+    Parameters
+    ----------
+    config_domain : str
+        Clock domain of what follows from settings alone: any that is clocked when they change, and in the word after.
+
     Ports
     -----
     config, status
@@ -105,6 +110,10 @@ class Receiver(wiring.Component):
     """Words from the last word of a frame to its record."""
     latch_latency = _matched + Counters.latency
     """Words from `latch` to the counters' copies."""
+
+    def __init__(self, *, config_domain: str = "sync"):
+        self._config_domain = config_domain
+        super().__init__()
 
     def _later(self, m, signal, words, name):
         """`signal`, `words` clocks later."""
@@ -175,7 +184,7 @@ class Receiver(wiring.Component):
         fines = Signal(LaneFines)
         for d in detectors:
             m.submodules[f"delay_{d}"] = delay = Delay()
-            m.submodules[f"dead_time_{d}"] = dead_time = DeadTime()
+            m.submodules[f"dead_time_{d}"] = dead_time = DeadTime(config_domain=self._config_domain)
             m.submodules[f"gate_{d}"] = gate = Gate()
             m.d.comb += [
                 delay.running.eq(running_at(self._taken)),

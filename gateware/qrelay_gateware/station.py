@@ -131,15 +131,18 @@ class Station(wiring.Component):
         m = Module()
         bank = LinkedBank(self.identity.to_words())
         keystream = Keystream()
-        receiver = Receiver()
+        receiver = Receiver(config_domain="config")
         events = Events(timer_domain="word")
-        for name, block in (("link", bank), ("keystream", keystream), ("receiver", receiver), ("events", events)):
-            domain = name if self._gated else "sync"
-            m.submodules[name] = DomainRenamer({"sync": domain, "word": "sync"})(block)
+        modulator = Modulator(config_domain="config")
+        blocks = {"link": bank, "keystream": keystream, "receiver": receiver, "events": events, "modulator": modulator}
+        for name, block in blocks.items():
+            domains = {"sync": "sync", "word": "sync", "config": "sync"}
+            if self._gated:
+                domains |= {"sync": name if name in GATED_BLOCKS else "sync", "config": "link"}
+            m.submodules[name] = DomainRenamer(domains)(block)
         m.submodules.timebase = timebase = TimeBase(Keystream.latency - Sequencer.latency)
         m.submodules.sequencer = sequencer = Sequencer()
         m.submodules.choices = choices = ChoiceMapper()
-        m.submodules.modulator = modulator = Modulator()
         m.submodules.audit = audit = Audit()
         m.submodules.probe = probe = Probe()
         system = bank.config_system
