@@ -58,9 +58,11 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
         outcome = execute(
             config, text, on_progress=view.update, on_message=view.message, on_started=on_started, stop=stop
         )
+    slots_per_second = outcome.result["slots"] / max(outcome.manifest["seconds"], 1e-9)
     shown = {
         **outcome.result,
-        "slots_per_second": outcome.result["slots"] / max(outcome.manifest["seconds"], 1e-9),
+        "slots_per_second": slots_per_second,
+        "real_time_ratio": slots_per_second / outcome.manifest["stations"]["receiver"]["slot_rate_hz"],
         "stations": outcome.manifest["stations"],
         "audit": outcome.manifest["audit"],
         "alarms": outcome.manifest["alarms"],

@@ -32,9 +32,12 @@ def conclude(
     manifest: dict[str, Any],
     choices: Mapping[str, DrawsChoices],
     announcements: Callable[[], Announcements | RecordedAnnouncements],
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> RunOutcome:
     """Tables, result and sifted keys of a run that is over."""
     folder.write_json("manifest.json", manifest)
+    records = sum(kind["received"] for kinds in manifest["accounting"].values() for kind in kinds.values())
+    on_message(f"run over; tables and result of {records:,} records")
     folder.write_tables()
     result, sifted = analyse(config, manifest, announcements(), choices)
     for name in SENDERS:

@@ -94,7 +94,8 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
     """Measured against model, with deviations in standard errors."""
     console = Console()
     console.print(
-        f"{outcome['slots']:,} slots ({outcome['slots_per_second']:,.0f}/s), {outcome['live_slots']:,} live, "
+        f"{outcome['slots']:,} slots ({outcome['slots_per_second']:,.0f}/s, "
+        f"{outcome['real_time_ratio']:.3g} x real time), {outcome['live_slots']:,} live, "
         f"{outcome['successes']:,} successes, {outcome['sifted']:,} sifted bits"
         + (" - partial" if outcome["partial"] else ""),
         highlight=False,

@@ -253,7 +253,7 @@ def execute(
             on_started()
             run.collect(on_progress, stop)
             manifest = run.manifest(bench, run.finish())
-            return conclude(folder, config, manifest, run.choices, run.collector.announcements)
+            return conclude(folder, config, manifest, run.choices, run.collector.announcements, on_message)
         finally:
             folder.close()
 
@@ -274,6 +274,7 @@ def _execute_fast(
         run = FastRun(config, folder)
         on_started()
         run.collect(on_progress, stop)
-        return conclude(folder, config, run.manifest(), run.choices, lambda: RecordedAnnouncements(folder.path))
+        recorded = RecordedAnnouncements(folder.path)
+        return conclude(folder, config, run.manifest(), run.choices, lambda: recorded, on_message)
     finally:
         folder.close()

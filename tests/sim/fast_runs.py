@@ -45,7 +45,7 @@ def config_of(slots, *, twin="", receiver="", events="", length_km=50.0, seed=1,
     return parse_config(f"{text}\n{twin}\n[events]\n{events}\n")
 
 
-def relay_of(config, workers=2, **options):
+def relay_of(config, workers=None, **options):
     return FastRelay(
         config,
         make_choice_keys(config),
