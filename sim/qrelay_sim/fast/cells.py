@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qrelay.protocol.choice import PHASE_BITS
+from qrelay.choice_keys import SENDERS
 
 from .frame_map import FrameMap, count_before, to_slots
 from .kernels import choose, rare_places
+from .keystream import Keystream
 from .light_tables import Selection
 from .plan import Plan
 from .slow_knots import SlowKnots, SlowPath, SlowState, slow_path
@@ -90,17 +91,13 @@ class Choices:
     """Choices of both senders as codes ``setting << 4 | phase``. One of these for each thread."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._streams = [plan.keys[name].choices() for name in ("alice", "bob")]
+        self._origin = plan.origin
+        self._keystream = Keystream([plan.keys[name] for name in SENDERS])
 
     def at(self, slots: Integers) -> tuple[Bytes, Bytes]:
         """Codes of Alice and of Bob at slots relative to the plan's origin."""
-        absolute = (slots + self._plan.origin).astype(np.uint64)
-        found = []
-        for stream in self._streams:
-            settings, phases = stream.at(absolute)
-            found.append(settings << np.uint8(PHASE_BITS) | phases)
-        return found[0], found[1]
+        code_a, code_b = self._keystream.codes(slots, self._origin)
+        return code_a, code_b
 
 
 class Light(NamedTuple):

@@ -68,6 +68,7 @@ def choose(
     pattern = np.empty(count, np.int64)
     kept = 0
     switching, moving, drifting = len(source_on) > 1, len(phase_error) > 1, len(factor_1) > 1
+    linear = np.any(terms[1] != 0) or np.any(terms[2] != 0)
     grid = np.empty(16)
     for k in range(16):
         grid[k] = math.cos(_TURN * k + phase_error[0])
@@ -89,7 +90,9 @@ def choose(
             f2 = factor_2[i]
             f12 = math.sqrt(f1 * f2)
         for k in range(len(patterns)):
-            mark -= terms[0, row, k] + terms[1, row, k] * f1 + terms[2, row, k] * f2 + terms[3, row, k] * f12 * cosine
+            mark -= terms[0, row, k] + terms[3, row, k] * f12 * cosine
+            if linear:
+                mark -= terms[1, row, k] * f1 + terms[2, row, k] * f2
             if mark < 0:
                 index[kept] = i
                 pattern[kept] = patterns[k]

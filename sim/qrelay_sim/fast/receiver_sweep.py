@@ -90,13 +90,11 @@ def detect(
 
 
 @compiled
-def _delayed(edges: Integers, delay: int, dead: int) -> tuple[Integers, Integers, Integers]:
+def _delayed(edges: Integers, delay: int, dead: int, hits: Integers, first: int, extra: Integers) -> tuple[int, int]:
     """Hits of one detector behind delay and dead time: first edges of a slot at the input, delayed, the first of a
-    slot again. Returns places, whether each was live, and the places of second hits that the delay brought together."""
-    places = np.empty(len(edges), np.int64)
-    live = np.empty(len(edges), np.int64)
-    extra = np.empty(len(edges), np.int64)
-    count = extras = 0
+    slot again. Writes ``place * 2 + live`` from ``hits[first]`` on, and to `extra` the places of second hits that the
+    delay brought together; returns where both end."""
+    count, extras = first, 0
     before = -_NEVER
     last = -_NEVER
     seeing_from = -_NEVER
@@ -112,12 +110,12 @@ def _delayed(edges: Integers, delay: int, dead: int) -> tuple[Integers, Integers
             extras += 1
             continue
         last = slot
-        places[count] = place
-        live[count] = slot >= seeing_from
-        if live[count]:
+        hits[count] = place * 2
+        if slot >= seeing_from:
+            hits[count] += 1
             seeing_from = slot + dead + 1
         count += 1
-    return places[:count], live[:count], extra[:extras]
+    return count, extras
 
 
 @compiled
@@ -135,38 +133,38 @@ def sweep(
     Earlier edges only start dead times. Returns success records, click records (the first four of a word), counters
     as in `COUNTERS`, and the slots of all gated clicks. `origin` is the slot index of slot 0 of the arguments.
     """
-    hits = (
-        _delayed(edges[0], settings.delay_fines[0], settings.dead_slots[0]),
-        _delayed(edges[1], settings.delay_fines[1], settings.dead_slots[1]),
-        _delayed(edges[2], settings.delay_fines[2], settings.dead_slots[2]),
-        _delayed(edges[3], settings.delay_fines[3], settings.dead_slots[3]),
-    )
     counters = np.zeros(_OUTCOME + _OUTCOMES, np.int64)
+    room = len(edges[0]) + len(edges[1]) + len(edges[2]) + len(edges[3])
+    hits = np.empty(room, np.int64)
+    extra = np.empty(room, np.int64)
+    # Detector d's hits are hits[ahead[d]:ends[d]]; due[d] is the slot of the first of them.
+    ahead, ends, due = np.zeros(4, np.int64), np.zeros(4, np.int64), np.full(4, _NEVER, np.int64)
     total = 0
     for d in range(4):
-        if settings.enabled[d]:
-            total += len(hits[d][0])
-            for place in hits[d][2]:
-                if begin <= place >> 8 < end:
-                    counters[_SINGLES + d] += 1
-                    counters[_DEAD + d] += 1
+        ahead[d] = ends[d] = total
+        if not settings.enabled[d]:
+            continue
+        ends[d], extras = _delayed(edges[d], settings.delay_fines[d], settings.dead_slots[d], hits, total, extra)
+        for place in extra[:extras]:
+            if begin <= place >> 8 < end:
+                counters[_SINGLES + d] += 1
+                counters[_DEAD + d] += 1
+        if ends[d] > total:
+            due[d] = hits[total] >> 9
+        total = ends[d]
     successes = np.empty(total, np.uint64)
     clicks = np.empty(total if record_clicks else 0, np.uint64)
     click_slots = np.empty(total, np.int64)
     n_successes = n_clicks = n_records = 0
     word = -1
     in_word = 0
-    next_hit = np.zeros(4, np.int64)
     blind_until = np.full(4, -_NEVER, np.int64)
     covered = begin
     blind = 0
     counted = count_before(quantum, end) - count_before(quantum, begin)
     everything = quantum.per_frame == quantum.frame_slots
     while True:
-        slot = _NEVER
-        for d in range(4):
-            if settings.enabled[d] and next_hit[d] < len(hits[d][0]):
-                slot = min(slot, hits[d][0][next_hit[d]] >> 8)
+        slot = min(min(due[0], due[1]), min(due[2], due[3]))
         if slot >= end:
             break
         inside = slot >= begin
@@ -177,11 +175,13 @@ def sweep(
         pattern = 0
         gated = 0
         for d in range(4):
-            if not settings.enabled[d] or next_hit[d] == len(hits[d][0]) or hits[d][0][next_hit[d]] >> 8 != slot:
+            if due[d] != slot:
                 continue
-            fine = hits[d][0][next_hit[d]] & 255
-            live = hits[d][1][next_hit[d]]
-            next_hit[d] += 1
+            hit = hits[ahead[d]]
+            ahead[d] += 1
+            due[d] = hits[ahead[d]] >> 9 if ahead[d] < ends[d] else _NEVER
+            fine = hit >> 1 & 255
+            live = hit & 1
             if inside:
                 counters[_SINGLES + d] += 1
                 counters[_DEAD + d] += 1 - live
