@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from . import cli_physics
 from .errors import ConfigError, QrelayError
 
 __all__ = ["app", "main"]
@@ -138,6 +139,9 @@ def twin(
     from .commands import serve_twin
 
     return serve_twin(config, pty=pty, as_json=as_json)
+
+
+cli_physics.register(app)
 
 
 def main() -> None:

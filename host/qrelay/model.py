@@ -91,10 +91,11 @@ class RunModel:
 
     def even_fraction(self, setting_a: int, setting_b: int) -> float:
         """q_even of a pair of settings (physics.md section 3.1, exact)."""
-        from qrelay_sim.rates import phase_matching_rate
+        from qrelay_sim.click_model import ClickModel
+        from qrelay_sim.protocols.phase_matching import parity
 
         a, b = self._photons[setting_a], self._photons[setting_b]
-        found = [(weight, phase_matching_rate(parameters, a, b)) for weight, parameters in self._states]
+        found = [(weight, parity(ClickModel(parameters), a, b, 1.0)) for weight, parameters in self._states]
         gain = sum(weight * float(result.gain) for weight, result in found)
-        even = sum(weight * float(result.gain) * float(result.even_fraction) for weight, result in found)
-        return even / gain if gain else float(found[0][1].even_fraction)
+        even = sum(weight * float(result.gain) * float(result.even) for weight, result in found)
+        return even / gain if gain else float(found[0][1].even)

@@ -15,7 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qrelay_sim.entropy import ratio
 from qrelay_sim.parameters import RelayParameters
+from qrelay_sim.success_table import FLIP, KEEP, relay_table
 
 __all__ = ["DETECTORS", "OPPOSITE_SIGN", "PATTERNS", "SAME_SIGN", "SUCCESS_PATTERNS", "ClickModel", "phase_contrast"]
 
@@ -65,7 +67,8 @@ class ClickModel:
         self.parameters = parameters
         self._eta_a, self._s_left, self._s_right, self._eta_b = parameters.arm_transmittances
         self._p = (parameters.p0, parameters.p1, parameters.p2) if source_on else (1.0, 0.0, 0.0)
-        self._silence = 1 - parameters.dark_count_per_gate if dark_counts else 1.0
+        self._table = relay_table(parameters.double_clicks)
+        self._silence = 1 - parameters.dark_probability if dark_counts else 1.0
 
     def pattern_coefficients(self, mu_a: ArrayLike, mu_b: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return (a, b), each [..., 16], with P(pattern) = a + b cos(delta)."""
@@ -88,12 +91,9 @@ class ClickModel:
 
     def success_by_phase(self, mu_a: ArrayLike, mu_b: ArrayLike, delta: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return the fringe: probabilities of a same-sign and of an opposite-sign success at phase difference delta."""
-        a, b = self.pattern_coefficients(mu_a, mu_b)
-        cosine = np.cos(np.asarray(delta, dtype=np.float64))
-        same, opposite = (
-            a[..., pair].sum(axis=-1) + b[..., pair].sum(axis=-1) * cosine for pair in (SAME_SIGN, OPPOSITE_SIGN)
-        )
-        return same, opposite
+        a, b = (part @ self._table for part in self.pattern_coefficients(mu_a, mu_b))
+        fringe = a + b * np.cos(np.asarray(delta, dtype=np.float64))[..., None]
+        return fringe[..., KEEP], fringe[..., FLIP]
 
     def gain_and_qber(
         self,
@@ -109,26 +109,33 @@ class ClickModel:
         The gain does not depend on any phase. ``phase_residual_rms`` [rad] and ``slices`` reduce the fringe, see
         `phase_contrast`; ``phase_offset`` [rad] is what the frame offset leaves uncorrected.
         """
-        a, b = self.pattern_coefficients(mu_a, mu_b)
-        gain = a[..., SUCCESS_PATTERNS].sum(axis=-1)
         contrast = phase_contrast(phase_residual_rms, slices) * math.cos(phase_offset)
-        wrong = a[..., OPPOSITE_SIGN].sum(axis=-1) + b[..., OPPOSITE_SIGN].sum(axis=-1) * contrast
-        return gain, np.divide(wrong, gain, out=np.full_like(gain, 0.5), where=gain > 0)
+        right, wrong = self.announced(mu_a, mu_b, contrast=contrast)
+        gain = right + wrong
+        return gain, ratio(wrong, gain)
 
-    def parity_successes(
-        self, mu_a: ArrayLike, mu_b: ArrayLike, *, contrast: float = 1.0, sign: int = 1
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return (right, wrong) probabilities S and Df at delta = 0; ``sign=-1`` continues them to -x_t (section 3.1).
+    def announced(
+        self, mu_a: ArrayLike, mu_b: ArrayLike, *, contrast: float = 1.0, scale: complex = 1.0
+    ) -> tuple[Light, Light]:
+        """Return (right, wrong) success probabilities of matched phases, S and Df of section 3.
 
-        The continuation sends A, B and sqrt(AB) to their negatives; its values are not probabilities.
+        ``contrast`` multiplies the phase-carrying term. ``scale`` multiplies both intensities: the closed form is an
+        entire function of it, which gives the parity at -1 (section 3.1) and, on a circle, the number-state yields;
+        its values are probabilities only for real scales of 0 and more.
         """
         light_a = np.asarray(mu_a, dtype=np.float64) * self._eta_a
         light_b = np.asarray(mu_b, dtype=np.float64) * self._eta_b
-        a, b = self._coefficients(sign * light_a, sign * light_b, sign * np.sqrt(light_a * light_b))
-        right, wrong = (
-            a[..., pair].sum(axis=-1) + contrast * b[..., pair].sum(axis=-1) for pair in (SAME_SIGN, OPPOSITE_SIGN)
-        )
-        return right, wrong
+        cross = np.sqrt(light_a * light_b)
+        a, b = self._coefficients(scale * light_a, scale * light_b, scale * cross)
+        fringe = (a + contrast * b) @ self._table
+        return fringe[..., KEEP], fringe[..., FLIP]
+
+    def gain_of_mixed_phases(self, mu_a: ArrayLike, mu_b: ArrayLike) -> Light:
+        """Gain without any phase relation; complex photon numbers give number-state yields (`number_states`)."""
+        light_a, light_b = np.asarray(mu_a) * self._eta_a, np.asarray(mu_b) * self._eta_b
+        a, _ = self._coefficients(light_a, light_b, np.zeros_like(light_a * light_b))
+        gain: Light = (a @ self._table).sum(axis=-1)
+        return gain
 
     def _coefficients(self, light_a: Light, light_b: Light, cross: Light) -> tuple[Light, Light]:
         """Section 3, from A, B and sqrt(AB) at the detectors; exact for complex numbers too."""

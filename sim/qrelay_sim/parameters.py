@@ -1,34 +1,18 @@
-"""Parameters of the relay, each with the place its value comes from (physics.md section 6).
+"""Parameters of the relay and of the baselines it is compared with (physics.md section 6).
 
-Tags as in physics.md: [S0] landing page of the paper, [R3] [R4] other papers of the same group, [G] general knowledge,
-[I] an assumption of ours. No [I] number is a measured value of the experiment.
+Where each value of a preset comes from is stated beside it, in ``presets/*.toml``.
 """
 
 import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from functools import cached_property
 
-__all__ = ["PRESETS", "RelayParameters", "preset"]
+from qrelay_sim.success_table import DOUBLE_CLICK_RULES
+from qrelay_sim.timing import Filtered, Timing
 
-_PROVENANCE: Mapping[str, str] = MappingProxyType(
-    {
-        "slot_rate_hz": "[S0] repetition rate of the experiment",
-        "source_mean_photons": "[I] system efficiency 0.71 of [R3][R4] times 0.42 for conversion, filters and splitter",
-        "g2": "[I] gated value, lower than the published 0.0205 of [R3]",
-        "overlap": "[I]; [R3] reports an indistinguishability of 0.9856 between photons of the dot",
-        "node_overlaps": "[I] both nodes equal unless given",
-        "eta_d": "[I] detector efficiency including the node's optics",
-        "dark_count_per_gate": "[I] for example 20 Hz in a gate of 0.5 ns",
-        "arms_km": "[I] four equal arms",
-        "attenuation_db_per_km": "[G] standard fibre; 0.16-0.17 for low-loss fibre",
-        "misalignment": "[I] polarisation alignment counted in the overlap",
-        "phase_slices": "[I] PM-QKD practice",
-        "phase_residual_rms_rad": "[I] residual of the phase estimate",
-        "error_correction_efficiency": "[I]",
-    }
-)
+__all__ = ["RelayParameters", "preset"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +45,23 @@ class RelayParameters:
         Residual of the phase estimate.
     error_correction_efficiency : float
         f >= 1, leak = f h(E).
+    slot_rate_hz, duty : float
+        Slots per second and the fraction of them that carries signal, not references: rates per second only.
+    double_clicks : str
+        What a node announces when both of its detectors click: see `success_table.DOUBLE_CLICK_RULES`.
+    dead_slots : int
+        Slots for which a detector is blind after a click. Slots in which any detector is blind are vetoed.
+    baseline_misalignment : float
+        Error probability e_d of the optics of the baselines, phase noise included.
+    pairing_slots : int
+        Longest distance of paired successes in mode pairing, l.
+    pairing_slope_rad_per_ms : float
+        rms of the phase drift that is left between paired successes.
+    timing : Timing or None
+        Shapes in time and the gate. If given, `overlap` is what is left after the temporal part, `eta_d` excludes what
+        the gate cuts, and the dark counts follow from rate and gate. None: the numbers hold after gating.
+    provenance : Mapping[str, str]
+        Source of each value, by name; "default" for a value that nobody gave.
     """
 
     name: str = "A"
@@ -77,11 +78,27 @@ class RelayParameters:
     phase_residual_rms_rad: float = 0.15
     error_correction_efficiency: float = 1.10
     slot_rate_hz: float = 304_520_000.0
-    provenance: Mapping[str, str] = field(default_factory=lambda: _PROVENANCE, repr=False, compare=False)
+    duty: float = 1.0
+    double_clicks: str = "discard"
+    dead_slots: int = 0
+    baseline_misalignment: float = 0.015
+    pairing_slots: int = 30_000
+    pairing_slope_rad_per_ms: float = 0.0
+    timing: Timing | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for key in ("overlap", "eta_d", "dark_count_per_gate", "misalignment"):
+        for key in ("overlap", "eta_d", "dark_count_per_gate", "misalignment", "duty"):
             self._within(key, getattr(self, key), 0.0, 1.0)
+        self._within("baseline_misalignment", self.baseline_misalignment, 0.0, 0.5)
+        self._within("dead_slots", self.dead_slots, 0, math.inf)
+        self._within("pairing_slots", self.pairing_slots, 1, math.inf)
+        self._within("pairing_slope_rad_per_ms", self.pairing_slope_rad_per_ms, 0.0, math.inf)
+        self._within("slot_rate_hz", self.slot_rate_hz, 1.0, 1e12)
+        if self.double_clicks not in DOUBLE_CLICK_RULES:
+            raise ValueError(
+                f"double_clicks {self.double_clicks!r} does not exist; give one of {', '.join(DOUBLE_CLICK_RULES)}"
+            )
         self._within("source_mean_photons", self.source_mean_photons, 0.0, 2.0)
         self._within("g2", self.g2, 0.0, 1.0)
         self._within("phase_residual_rms_rad", self.phase_residual_rms_rad, 0.0, math.inf)
@@ -124,18 +141,47 @@ class RelayParameters:
         """Probability of no photon in a slot."""
         return 1 - self.p1 - self.p2
 
+    @cached_property
+    def filtered(self) -> Filtered | None:
+        """What the gate does; None if the numbers hold after gating."""
+        return self.timing.filtered() if self.timing else None
+
+    @property
+    def dark_probability(self) -> float:
+        """p_d per detector and gate, from the gate's width if `timing` is given."""
+        return self.filtered.dark_count_per_gate if self.filtered else self.dark_count_per_gate
+
     @property
     def overlaps(self) -> tuple[float, float, float]:
-        """(M1, M2, M12) with the misalignment included."""
-        aligned = 1 - self.misalignment
+        """(M1, M2, M12) with the misalignment and, if timing is given, the temporal part included."""
+        aligned = (1 - self.misalignment) * (self.filtered.overlap if self.filtered else 1.0)
         m1, m2, m12 = self.node_overlaps or (self.overlap, self.overlap, self.overlap)
         return m1 * aligned, m2 * aligned, m12 * aligned
 
     @property
     def arm_transmittances(self) -> tuple[float, float, float, float]:
-        """(Alice-M1, M1-S, S-M2, M2-Bob), each including node optics and detector."""
+        """(Alice-M1, M1-S, S-M2, M2-Bob), each including node optics, detector and gate."""
+        user, source = (self.filtered.user_fraction, self.filtered.source_fraction) if self.filtered else (1.0, 1.0)
         a, left, right, b = (self.eta_d * 10 ** (-self.attenuation_db_per_km * length / 10) for length in self.arms_km)
-        return a, left, right, b
+        return a * user, left * source, right * source, b * user
+
+    @property
+    def user_transmittances(self) -> tuple[float, float]:
+        """(Alice-S, Bob-S) including a detector: the arms of a baseline whose single node stands where S is."""
+        alice, left, right, bob = self.arms_km
+        gate = self.filtered.user_fraction if self.filtered else 1.0
+        a, b = (
+            self.eta_d * gate * 10 ** (-self.attenuation_db_per_km * length / 10)
+            for length in (alice + left, right + bob)
+        )
+        return a, b
+
+    @property
+    def symmetric(self) -> bool:
+        """Both users and both S arms see the same: equal intensities are then best."""
+        a, left, right, b = self.arms_km
+        m1, m2, _ = self.overlaps
+        return a == b and left == right and m1 == m2
 
     @property
     def total_km(self) -> float:
@@ -148,27 +194,18 @@ class RelayParameters:
         return float(10 ** (-self.attenuation_db_per_km * self.total_km / 10))
 
     def for_length(self, total_km: float) -> "RelayParameters":
-        """Return the same relay with four equal arms of ``total_km / 4``."""
-        arm = total_km / 4
-        return dataclasses.replace(self, arms_km=(arm, arm, arm, arm))
-
-
-PRESETS: Mapping[str, RelayParameters] = MappingProxyType(
-    {
-        "A": RelayParameters(name="A"),
-        "B": RelayParameters(
-            name="B",
-            g2=0.0205,
-            provenance=MappingProxyType({**_PROVENANCE, "g2": "[R3] published value of the group's source"}),
-        ),
-        "C": RelayParameters(name="C", g2=0.005, overlap=0.97),
-    }
-)
+        """Return the same relay with its arms scaled to `total_km`; four equal arms if they were all zero."""
+        if not 0 <= total_km < math.inf:
+            raise ValueError(f"total_km {total_km} is out of range; give a length of 0 or more")
+        if self.total_km > 0:
+            a, left, right, b = (total_km * length / self.total_km for length in self.arms_km)
+        else:
+            a = left = right = b = total_km / 4
+        return dataclasses.replace(self, arms_km=(a, left, right, b))
 
 
 def preset(name: str) -> RelayParameters:
     """Return preset "A", "B" or "C" of physics.md section 6, at 50 km in total."""
-    try:
-        return PRESETS[name]
-    except KeyError:
-        raise ValueError(f"preset {name!r} does not exist; give one of {', '.join(PRESETS)}") from None
+    from qrelay_sim.parameter_file import load_preset
+
+    return load_preset(name)
