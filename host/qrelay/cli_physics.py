@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
         epilog="Example: qrelay keyrate --distance 0:400:10 --plot rates.png; "
         "qrelay keyrate --protocol relay-phase-matching,plob --preset C --distance 300 --finite 1e14"
     )(keyrate)
+    app.command(epilog="Example: qrelay design --preset C --distance 300 --finite 1e13 --plot design.png")(design)
 
 
 def keyrate(
@@ -65,4 +66,27 @@ def keyrate(
         csv=csv,
         workers=workers,
         as_json=as_json,
+    )
+
+
+def design(
+    protocol: Annotated[str, typer.Option(metavar="NAME", help="one protocol")] = "relay-phase-matching",
+    preset: _Preset = "A",
+    distance: Annotated[float, typer.Option(min=0, metavar="KM", help="fibre from Alice to Bob")] = 300.0,
+    finite: Annotated[
+        float, typer.Option("--finite", metavar="N_SLOTS", help="signal slots of the run; 1e13 are 9.1 h")
+    ] = 1e13,
+    epsilon: _Epsilon = None,
+    plot: _Plot = None,
+    workers: _Workers = None,
+    as_json: _AsJson = False,
+) -> int:
+    """What g2, overlap, brightness, dark counts or run time a finite key needs, and which of them limits.
+
+    With --plot also a map of the key rate over g2 and overlap.
+    """
+    from . import commands_design
+
+    return commands_design.design(
+        protocol, preset, distance, slots=finite, epsilon=epsilon, plot=plot, workers=workers, as_json=as_json
     )

@@ -40,7 +40,7 @@ def plot_key_rates(points: Sequence[Point], path: Path | str, preset: str) -> No
     path = Path(path)
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"plot {path}: suffix {path.suffix!r} is no format; use .png, .svg or .pdf")
-    figure = Figure(figsize=(8.0, 5.6), layout="constrained")
+    figure = Figure(figsize=(7.8, 6.8), layout="constrained")
     axes = figure.add_subplot()
     drawn = [_curve(axes, name, [p for p in points if p.protocol == name]) for name in dict.fromkeys(_names(points))]
     if not any(drawn):
@@ -53,14 +53,13 @@ def plot_key_rates(points: Sequence[Point], path: Path | str, preset: str) -> No
     )
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(numticks=20))
-    axes.set_xlabel("fibre between Alice and Bob (km)")
+    axes.set_xlabel("fibre between Alice and Bob (km)\nmodel, not a measurement; bounds hold for the fibre alone")
     axes.set_ylabel("secret key (bit per slot)")
     axes.set_title(f"Model: key rate against distance, preset {preset}, {size}", fontsize=11)
     axes.grid(True, which="major", alpha=0.35, linewidth=0.6)
     axes.margins(x=0.01)
     _second_axis(axes, points)
-    axes.legend(loc="center left", bbox_to_anchor=(1.13, 0.5), fontsize=8, frameon=False, handlelength=3.2)
-    figure.text(0.005, 0.002, "model, not a measurement; bounds: fibre alone", fontsize=7, color="0.35")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=7.5, frameon=False, handlelength=3.2)
     figure.savefig(path, dpi=180)
 
 

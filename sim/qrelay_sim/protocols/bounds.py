@@ -49,5 +49,5 @@ _CHAIN = "Pirandola, Commun. Phys. 2, 51"
 BOUNDS = (
     Bound("plob", "PLOB bound (channel only)", "PLOB", 0, _PLOB),
     Bound("one-repeater", "one-repeater bound", "1-rep", 1, _CHAIN),
-    Bound("n-repeater", "three-repeater bound (nodes of this chain)", "3-rep", 3, _CHAIN),
+    Bound("n-repeater", "three-repeater bound", "3-rep", 3, _CHAIN),
 )
