@@ -203,7 +203,7 @@ class _Drift:
 
     def add(self, part: "Part") -> None:
         for one in part.drifted:
-            self._sums += (one.places, one.source_on, one.factor_1, one.factor_2, one.factor_12)
+            self._sums += np.array((1, one.source_on, one.factor_1, one.factor_2, one.factor_12)) * one.slots
             for phase in one.phases.tolist():
                 if self._seen % self._stride == 0:
                     self._phases.append(phase)

@@ -169,7 +169,7 @@ def test_dead_time_leaves_the_gain_of_live_slots_alone():
 
 def mean_of(run, name):
     drifted = [one for part in run.parts for one in part.drifted]
-    return sum(getattr(one, name) for one in drifted) / sum(one.places for one in drifted)
+    return sum(getattr(one, name) * one.slots for one in drifted) / sum(one.slots for one in drifted)
 
 
 @pytest.mark.parametrize("clicks", ["off", "all"])

@@ -107,12 +107,14 @@ class Light(NamedTuple):
     patterns: Integers
     code_a: Bytes
     code_b: Bytes
+    candidates: Integers
+    """Slots of all candidates, which are evenly spread over the quantum segments of the cell."""
     path: SlowPath
-    """At the candidates, which are evenly spread over the cell; empty if there was none."""
+    """At the candidates; empty if there was none."""
 
 
 _NONE, _NO_BYTES, _NO_FLOATS = np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0)
-_NO_LIGHT = Light(_NONE, _NONE, _NO_BYTES, _NO_BYTES, SlowPath(_NO_BYTES, _NO_FLOATS, _NO_FLOATS, _NO_FLOATS))
+_NO_LIGHT = Light(_NONE, _NONE, _NO_BYTES, _NO_BYTES, _NONE, SlowPath(_NO_BYTES, _NO_FLOATS, _NO_FLOATS, _NO_FLOATS))
 
 
 def draw_light(plan: Plan, choices: Choices, cell: Cell, selection: Selection) -> Light:
@@ -173,4 +175,4 @@ def _thin(
         code_b,
         *path,
     )
-    return Light(slots[index], patterns, code_a[index], code_b[index], path)
+    return Light(slots[index], patterns, code_a[index], code_b[index], slots, path)

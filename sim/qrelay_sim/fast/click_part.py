@@ -68,7 +68,9 @@ def _light_clicks(plan: Plan, choices: Choices, cell: Cell) -> tuple[Clicks, Dri
         slots, patterns = np.concatenate((slots, bright.slots)), np.concatenate((patterns, bright.patterns))
         order = np.argsort(slots, kind="stable")
         slots, patterns = slots[order], patterns[order]
-    return _spread(plan, cell, slots, patterns, (Stream.TIMING, Stream.AFTERPULSES), stray=False), drifted_in(light)
+    return _spread(plan, cell, slots, patterns, (Stream.TIMING, Stream.AFTERPULSES), stray=False), drifted_in(
+        plan, cell, light
+    )
 
 
 def _dark_clicks(plan: Plan, cell: Cell) -> Clicks:

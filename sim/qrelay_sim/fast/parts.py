@@ -19,9 +19,9 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Drifted:
-    """Sums over `places` evenly spread places, and the phases [rad] at some of them."""
+    """Means over `slots` slots, and the phases [rad] at places at even distances."""
 
-    places: int = 0
+    slots: int = 0
     source_on: float = 0.0
     factor_1: float = 0.0
     factor_2: float = 0.0

@@ -19,7 +19,7 @@ __all__ = ["drifted_in", "success_part"]
 _PATTERN = np.uint64(RECORDS[RecordKind.SUCCESS].offset("pattern"))
 _OUTCOME = np.uint64(RECORDS[RecordKind.SUCCESS].offset("outcome"))
 _BITS = np.arange(PATTERNS)[:, None] >> np.arange(4) & 1
-_PHASES_KEPT = 64
+_PHASES_PER_CELL = 1024
 
 
 def success_part(plan: Plan, choices: Choices, cell: Cell) -> Part:
@@ -28,7 +28,7 @@ def success_part(plan: Plan, choices: Choices, cell: Cell) -> Part:
     outcomes = plan.receiver.table[light.patterns]
     words = (light.slots + plan.origin).astype(np.uint64)
     words |= light.patterns.astype(np.uint64) << _PATTERN | outcomes.astype(np.uint64) << _OUTCOME
-    drifted = drifted_in(light)
+    drifted = drifted_in(plan, cell, light)
     rng = np.random.default_rng(seed_of(plan, Stream.TOTALS, cell))
     probabilities = _recorded(plan, drifted)
     slots = count_before(plan.quantum, cell.last) - count_before(plan.quantum, cell.first)
@@ -50,22 +50,22 @@ def success_part(plan: Plan, choices: Choices, cell: Cell) -> Part:
     )
 
 
-def drifted_in(light: Light) -> Drifted:
+def drifted_in(plan: Plan, cell: Cell, light: Light) -> Drifted:
     """What the drifting processes did in a cell."""
-    on, phase, f1, f2 = light.path
-    if 0 in (len(on), len(phase), len(f1), len(f2)):
+    if not len(light.candidates):
         return Drifted()
-    places = max(len(on), len(phase), len(f1))
-    if places == 1:
-        return Drifted(1, float(on[0]), float(f1[0]), float(f2[0]), float(np.sqrt(f1[0] * f2[0])), phase)
-    stride = max(1, len(phase) // _PHASES_KEPT)
+    on, phase, f1, f2 = light.path
+    # The same distance everywhere in the run, whatever is drawn there.
+    distance = max(1, (plan.success_cell if plan.direct else plan.click_cell) // _PHASES_PER_CELL)
+    marks = np.arange(-(-cell.first // distance), -(-cell.last // distance)) * distance
+    nearest = np.minimum(np.searchsorted(light.candidates, marks), len(light.candidates) - 1)
     return Drifted(
-        places,
-        float(on.mean()) * places,
-        float(f1.mean()) * places,
-        float(f2.mean()) * places,
-        float(np.sqrt(f1 * f2).mean()) * places,
-        phase[stride // 2 :: stride],
+        cell.last - cell.first,
+        float(on.mean()),
+        float(f1.mean()),
+        float(f2.mean()),
+        float(np.sqrt(f1 * f2).mean()),
+        phase[nearest] if len(phase) > 1 else np.repeat(phase, len(marks)),
     )
 
 
@@ -74,9 +74,8 @@ def _recorded(plan: Plan, drifted: Drifted) -> NDArray[np.float64]:
     n = plan.config.drawn_probabilities()
     weights = np.zeros((8, 8))
     weights[: len(n), : len(n)] = np.outer(n, n)
-    places = max(drifted.places, 1)
-    on = drifted.source_on / places if drifted.places else plan.slow.on_probability
-    f1, f2 = (drifted.factor_1 / places, drifted.factor_2 / places) if drifted.places else (1.0, 1.0)
+    on = drifted.source_on if drifted.slots else plan.slow.on_probability
+    f1, f2 = (drifted.factor_1, drifted.factor_2) if drifted.slots else (1.0, 1.0)
     terms = plan.recorded.reshape(4, SOURCES, PAIRS, PATTERNS)
     # Every phase is drawn equally often: the term with the phase is zero on average.
     mean = terms[0] + terms[1] * f1 + terms[2] * f2
