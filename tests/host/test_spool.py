@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qrelay import event_tables
 from qrelay.errors import RunFolderError
 from qrelay.protocol.records import RECORDS, RecordKind
-from qrelay.run_folder import RunFolder, read_announcements
+from qrelay.run_folder import RecordedAnnouncements, RunFolder, read_announcements
 from qrelay.spool import Spool, read_spool
 
 
@@ -116,6 +117,30 @@ def test_tables_hold_the_events_in_order_of_slots(folder):
     assert after.slots.tolist() == before.slots.tolist() == [9, 11, 50]
     assert after.outcomes.tolist() == before.outcomes.tolist() == [2, 4, 3]
     assert pq.read_table(folder.path / "frames.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100, 1 << 20])
+def test_tables_of_any_size_are_in_order(tmp_path, monkeypatch, rows):
+    """Blocks that reach back behind each other, written and read in groups of `rows`: as if all were sorted at once."""
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(event_tables, "_ROWS", rows)
+    rng = np.random.default_rng(rows)
+    made = RunFolder.create(tmp_path, "test", "x = 1\n")
+    every = []
+    for block in range(60):
+        slots = np.sort(rng.choice(60, rng.integers(1, 9), replace=False)) + 20 * block
+        kind, make = (RecordKind.SUCCESS, successes) if rng.random() < 0.5 else (RecordKind.CLICK, clicks)
+        made.spool.append(3, kind, make(slots.tolist()))
+        every += [(slot, int(kind)) for slot in slots.tolist()]
+    made.write_tables()
+    made.close()
+    table = pq.read_table(made.path / "events.parquet").to_pydict()
+    assert list(zip(table["slot"], table["kind"], strict=True)) == sorted(every)
+    parts = list(RecordedAnnouncements(made.path))
+    assert len(parts) > 1 or rows > len(every)
+    slots = np.concatenate([part.slots for part in parts]).tolist()
+    assert slots == sorted(slot for slot, kind in every if kind == RecordKind.SUCCESS)
 
 
 def test_a_cut_table_is_named(folder):
