@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qrelay_sim.click_model import Light
+from qrelay_sim.entropy import ratio
 
 __all__ = ["Interference", "SinglePhoton", "pair_yields", "single_photon"]
 
@@ -43,21 +44,19 @@ class Interference(Protocol):
 class SinglePhoton:
     """Yield of one photon shared by the users in the ratio of their intensities, and its wrong-bit fraction."""
 
-    gain: float
-    wrong_fraction: float
+    gain: FloatArray
+    wrong_fraction: FloatArray
 
 
-def single_photon(interference: Interference, share_a: float, contrast: float) -> SinglePhoton:
-    """Y_1 and e_1 of matched phases; ``share_a`` is mu_A / (mu_A + mu_B)."""
-    circle = RADIUS * np.exp(2j * np.pi * np.arange(POINTS) / POINTS)
-    yields = []
-    for values in zip(
-        *(interference.announced(share_a, 1 - share_a, contrast=contrast, scale=complex(z)) for z in circle),
-        strict=True,
-    ):
-        yields.append(float(np.mean(np.array(values) * np.exp(circle) / circle).real))
-    total = sum(yields)
-    return SinglePhoton(total, yields[1] / total if total > 0 else 0.5)
+def single_photon(interference: Interference, share_a: ArrayLike, contrast: float) -> SinglePhoton:
+    """Y_1 and e_1 of matched phases; ``share_a`` is mu_A / (mu_A + mu_B), its shape that of the result."""
+    share = np.asarray(share_a, dtype=np.float64)
+    right, wrong = np.zeros(share.shape), np.zeros(share.shape)
+    for z in RADIUS * np.exp(2j * np.pi * np.arange(POINTS) / POINTS):
+        values = interference.announced(share, 1 - share, contrast=contrast, scale=complex(z))
+        factor = np.exp(z) / z / POINTS
+        right, wrong = right + (values[0] * factor).real, wrong + (values[1] * factor).real
+    return SinglePhoton(right + wrong, ratio(wrong, right + wrong))
 
 
 def pair_yields(interference: Interference, largest: int = 1) -> FloatArray:

@@ -92,6 +92,7 @@ class ModePairing(Protocol):
     section = "4.2 (P3)"
     source = "relay version of Zeng et al., Nat. Commun. 13, 3903; derived in physics.md"
     senders = SenderChoices(_LEVELS, 16, "which slot of a pair held light")
+    asymptotic_note = "infinitely many decoy intensities; mu and vacuum equally likely (a free choice gains about 6 %)"
 
     def success_table(self, relay: RelayParameters) -> FloatArray:
         """As phase matching."""
@@ -230,7 +231,7 @@ def _single_errors(relay: RelayParameters, settings: Settings) -> FloatArray:
 @lru_cache(maxsize=64)
 def _shared_photon_error(relay: RelayParameters) -> float:
     """Wrong-bit fraction of a single photon shared by the users in equal parts."""
-    return single_photon(ClickModel(relay), 0.5, _contrast(relay)).wrong_fraction
+    return float(single_photon(ClickModel(relay), 0.5, _contrast(relay)).wrong_fraction)
 
 
 @lru_cache(maxsize=64)

@@ -186,26 +186,23 @@ class SendingOrNot(Protocol):
         return right + wrong, ratio(wrong, right + wrong)
 
     def _single_photon(self, relay: RelayParameters, settings: Settings) -> tuple[FloatArray, FloatArray]:
-        balances, place = np.unique(np.broadcast_to(bob_balance(settings), settings["mu"].shape), return_inverse=True)
-        found = [
-            _shared_photon(self._interference, relay, 1 / (1 + float(balance)), self._contrast(relay))
-            for balance in balances
-        ]
-        return (
-            np.array([photon.gain for photon in found])[place],
-            np.array([photon.wrong_fraction for photon in found])[place],
-        )
+        if "balance" in settings:
+            photon = single_photon(self._interference(relay), 1 / (1 + settings["balance"]), self._contrast(relay))
+        else:
+            photon = _shared_evenly(self._interference, relay, self._contrast(relay))
+        return photon.gain + 0 * settings["mu"], photon.wrong_fraction + 0 * settings["mu"]
 
     def _contrast(self, relay: RelayParameters) -> float:
         residual = relay.phase_residual_rms_rad if self.kind == "relay" else 0.0
         return phase_contrast(residual, relay.phase_slices)
 
 
-@lru_cache(maxsize=1024)
-def _shared_photon(
-    interference: Callable[[RelayParameters], Interference], relay: RelayParameters, share_a: float, contrast: float
+@lru_cache(maxsize=64)
+def _shared_evenly(
+    interference: Callable[[RelayParameters], Interference], relay: RelayParameters, contrast: float
 ) -> SinglePhoton:
-    return single_photon(interference(relay), share_a, contrast)
+    """A photon that both users share in equal parts: the same for all settings of equal users."""
+    return single_photon(interference(relay), 0.5, contrast)
 
 
 def _send_b(settings: Settings) -> FloatArray:
