@@ -154,11 +154,11 @@ def announcements_in_table(path: Path) -> Iterator[Announcements]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as table:
-            for batch in table.iter_batches(_ROWS, columns=["slot", "kind", "outcome_or_detector"]):
-                columns: Mapping[str, NDArray[Any]] = {
-                    name: batch.column(name).to_numpy() for name in ("slot", "kind", "outcome_or_detector")
-                }
+        with pq.ParquetFile(path, pre_buffer=False) as table:
+            # Group by group: iterating over batches would keep all that was read so far.
+            for group in range(table.num_row_groups):
+                rows = table.read_row_group(group, columns=["slot", "kind", "outcome_or_detector"])
+                columns: Mapping[str, NDArray[Any]] = {name: rows[name].to_numpy() for name in rows.column_names}
                 successes = columns["kind"] == int(RecordKind.SUCCESS)
                 yield Announcements(columns["slot"][successes], columns["outcome_or_detector"][successes])
     except (OSError, pa.ArrowInvalid) as error:

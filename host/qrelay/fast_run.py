@@ -91,6 +91,8 @@ class FastRun:
         self._clicks_kept = 0
         self._sent = dict.fromkeys(RecordKind, 0)
         self._drift = _Drift()
+        twin = config.twin
+        self._drifts = bool(twin.phase_drift_rad_per_ms or twin.delay_drift_ps or twin.blink_off_us)
         self._relay = _relay(config, self.keys, self.alignment, workers)
         lead_in = self.layout.counted(self.alignment.lead_in_slots, COUNTED_KINDS)
         self.counters = {"slots": lead_in, "live_slots": lead_in}
@@ -134,7 +136,8 @@ class FastRun:
             if name != "outcome_0":
                 self.counters[name] = self.counters.get(name, 0) + count
         self.tally.count(len(part.successes), part.sifted, part.wrong)
-        self._drift.add(part)
+        if self._drifts:
+            self._drift.add(part)
 
     def _click_sample(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
         events = self.config.events
