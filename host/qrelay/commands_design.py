@@ -104,14 +104,10 @@ def _print(found: "Design") -> None:
     name = limiting(found)
     if found.rate:
         print(f"limited by {name}: the parameter with the least room")
-    elif any(row.needed is not None for row in found.requirements):
+    elif name is not None:
         print(f"limited by {name}: of the parameters that alone would give a key, the one that has to improve least")
     else:
-        print(f"no parameter alone gives a key; {name} helps most" if _any_best(found) else "no parameter alone helps")
-
-
-def _any_best(found: "Design") -> bool:
-    return any(row.rate_if_best > 0 for row in found.requirements)
+        print("no parameter alone gives a key: improve several, or shorten the fibre")
 
 
 def _row(row: "Requirement", per_second: float) -> list[str]:

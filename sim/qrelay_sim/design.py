@@ -156,16 +156,16 @@ class DesignMap:
     rate: FloatArray
 
 
-def limiting(found: Design) -> str:
-    """Say which parameter limits.
+def limiting(found: Design) -> str | None:
+    """Say which parameter limits, None if no single one gives a key.
 
     With a key: the one whose imperfection may grow by the smallest factor. Without: of those that alone would do, the
-    one that has to improve least; if none would do alone, the one that helps most.
+    one that has to improve least.
     """
     with_limit = [r for r in found.requirements if r.factor is not None]
-    if with_limit:
-        return min(with_limit, key=lambda r: abs(math.log(r.factor or 1.0))).parameter
-    return max(found.requirements, key=lambda r: r.rate_if_best).parameter
+    if not with_limit:
+        return None
+    return min(with_limit, key=lambda r: abs(math.log(r.factor or 1.0))).parameter
 
 
 def design(

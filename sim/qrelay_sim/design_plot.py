@@ -46,7 +46,7 @@ def plot_design(found: Design, grid: DesignMap, path: Path | str) -> None:
     axes.set_title(
         f"Model: {CURVES[found.protocol].title}, preset {relay.name}, {relay.total_km:g} km\n"
         f"finite key of {block.slots:.3g} slots ({hours:.3g} h), epsilon {block.epsilon.total:.3g}; "
-        f"limited by {limiting(found)}",
+        f"limited by {limiting(found) or 'several parameters'}",
         fontsize=10,
     )
     figure.savefig(path, dpi=180)
