@@ -61,6 +61,29 @@ def test_a_narrow_gate_trades_light_for_overlap_and_darks():
     assert b.dark_count_per_gate == pytest.approx(0.12 * a.dark_count_per_gate, rel=1e-6)
 
 
+def test_gate_and_delay_against_a_plain_sum():
+    """Pulses that are late, dephasing, jitter and a gate that cuts both, summed over 0.5 ps bins."""
+    shapes = Timing(
+        lifetime_ps=70.0,
+        dephasing_per_ns=3.0,
+        pulse_delay_ps=25.0,
+        jitter_ps=15.0,
+        gate_start_ps=10.0,
+        gate_width_ps=90.0,
+    )
+    t = np.arange(0.25, 1200, 0.5)
+    gate = np.array([math.erf((x - 10) / 15 / math.sqrt(2)) - math.erf((x - 100) / 15 / math.sqrt(2)) for x in t]) / 2
+    dot = np.exp(-t / 140)
+    pulse = np.where(t > 25, np.exp(-(t - 25) / 140), 0.0)
+    dot, pulse = dot / np.linalg.norm(dot), pulse / np.linalg.norm(pulse)
+    rho = dot[:, None] * dot * np.exp(-abs(t[:, None] - t) * 3e-3)
+    user, source = gate @ pulse**2, gate @ dot**2
+    found = shapes.filtered()
+    assert found.user_fraction == pytest.approx(user, rel=2e-3)
+    assert found.source_fraction == pytest.approx(source, rel=2e-3)
+    assert found.overlap == pytest.approx((gate * pulse) @ rho @ (gate * pulse) / (user * source), rel=3e-3)
+
+
 def test_jitter_softens_the_gate():
     """A photon at the very edge is registered half the time; far outside not at all."""
     sharp, soft = (Timing(jitter_ps=jitter, gate_start_ps=0.0, gate_width_ps=5000.0) for jitter in (0.0, 40.0))
