@@ -190,7 +190,9 @@ class Protocol(ABC):
         """Fraction of slots in which no detector is blind.
 
         A detector with dead time tau and click probability p is live in 1/(1 + p tau) of the slots (a renewal process,
-        exact); the detectors are taken as independent, which overstates the loss by less than their correlation.
+        exact). The detectors are taken as independent; the light is antibunched, so that they are blind together less
+        often than that. Against sampled clicks the result is 5 % too high for nine dead slots at 50 km (a third of the
+        slots is live there), and less than 1 % from 150 km on.
         """
         if relay.dead_slots == 0:
             return np.ones(1)
