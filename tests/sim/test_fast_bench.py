@@ -9,6 +9,7 @@ import scipy.stats
 from fast_runs import BRIGHT, DARK, FIRST, ORIGIN, Run, assert_agrees, config_of, expected_cells
 
 from qrelay.choice_keys import make_choice_keys
+from qrelay_sim.fast import plan as plan_module
 from qrelay_sim.fast import relay as relay_module
 from qrelay_sim.fast.light_tables import bin_probabilities, shift_leak
 from qrelay_sim.golden.deadtime import dead_time
@@ -42,6 +43,8 @@ def records(run):
 
 @pytest.mark.parametrize("options", [{}, *COUPLED.values()], ids=["demo", *COUPLED])
 def test_a_run_does_not_depend_on_threads_or_on_what_is_drawn_together(options, monkeypatch):
+    # Small cells: many borders for edges and dead times to cross.
+    monkeypatch.setattr(plan_module, "EVENTS_PER_CELL", 512)
     config = config_of(4_000_000, events='clicks = "all"\nframes = "all"', **options)
     one = records(Run(config, workers=1))
     assert records(Run(config, workers=3)) == one

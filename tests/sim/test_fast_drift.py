@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from qrelay_sim.fast.slow_knots import SlowKnots, SlowSettings, slow_path
-from qrelay_sim.fast.slow_paths import integrated_covariance
+from qrelay_sim.fast.slow_paths import delay_path, integrated_covariance
 
 TAU = 1000.0
 SLOTS = np.array([30, 150, 700, 1300, 2399])
-CELLS = {"long": (0, 2400), "short": (0, 100, 400, 1100, 1200, 2300, 2400), "tiny": tuple(range(0, 2401, 24))}
+CELLS = {"long": (0, 2400), "short": (0, 100, 400, 1100, 1200, 2300, 2400), "tiny": tuple(range(0, 2401, 80))}
 
 
 def paths(settings, cells, runs, seed):
@@ -60,22 +60,28 @@ def test_phase_is_the_integral_of_its_slope(cells, tau):
 @pytest.mark.parametrize("cells", CELLS.values(), ids=CELLS)
 def test_delay_errors_are_stationary(cells):
     settings = SlowSettings(delay_rms=0.4, delay_correlation=TAU)
-    found = paths(settings, cells, 1000, 2)
-    s, t = SLOTS[:, None] / TAU, SLOTS / TAU
-    for node in (2, 3):
-        # The factor shows the size of the delay error alone; its law follows from that of the error.
-        size = -np.log(np.array([path[node] for path in found]))
-        mean = 0.4 * math.sqrt(2 / math.pi)
-        error = 0.4 * math.sqrt((1 - 2 / math.pi) / len(size))
-        assert np.all(np.abs(size.mean(axis=0) - mean) < 4.5 * error)
-        rho = np.exp(-np.abs(s - t))
-        # E|xy| of a normal pair with correlation rho
-        expected = 0.16 * 2 / math.pi * (np.sqrt(np.maximum(1 - rho**2, 0)) + rho * np.arcsin(rho))
-        products = size[:, :, None] * size[:, None, :]
-        error = products.std(axis=0) / math.sqrt(len(size))
-        assert np.all(np.abs(products.mean(axis=0) - expected) < 4.5 * error)
-    one, two = (np.array([path[node] for path in found]).ravel() for node in (2, 3))
-    assert abs(np.corrcoef(one, two)[0, 1]) < 0.1
+    samples = []
+    for root in np.random.SeedSequence(2).spawn(2000):
+        knot_seed, path_seed = root.spawn(2)
+        knots = SlowKnots(settings, tuple(knot_seed.spawn(3)), cells[0])
+        rng = np.random.default_rng(path_seed)
+        values = []
+        for begin, end in pairwise(cells):
+            left = knots.state
+            right = knots.advance(end)
+            inside = SLOTS[slice(*np.searchsorted(SLOTS, (begin, end)))]
+            values.append(delay_path(rng, inside, begin, end, left.delay_1, right.delay_1, 0.4, TAU))
+        samples.append(np.concatenate(values))
+    assert_covariance(np.array(samples), 0.16 * np.exp(-np.abs(SLOTS[:, None] - SLOTS) / TAU))
+
+
+def test_each_node_has_a_delay_error_of_its_own():
+    """The factor of a delay error x in units of the pulse's decay time is exp(-|x|)."""
+    found = paths(SlowSettings(delay_rms=0.4, delay_correlation=50.0), CELLS["long"], 1000, 2)
+    sizes = -np.log(np.array([path[2:] for path in found]))
+    mean, spread = 0.4 * math.sqrt(2 / math.pi), 0.4 * math.sqrt(1 - 2 / math.pi)
+    assert np.all(np.abs(sizes.mean(axis=0) - mean) < 4.5 * spread / math.sqrt(len(sizes)))
+    assert abs(np.corrcoef(sizes[:, 0].ravel(), sizes[:, 1].ravel())[0, 1]) < 4.5 / math.sqrt(len(sizes))
 
 
 @pytest.mark.parametrize("cells", CELLS.values(), ids=CELLS)

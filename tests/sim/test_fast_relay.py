@@ -127,3 +127,17 @@ def test_both_ways_of_drawing_agree_on_gates_and_rules(rule):
     codes = [k for k in range(16) if found[0][k] + found[1][k] > 0]
     assert scipy.stats.chi2_contingency(np.array(found)[:, codes]).pvalue > FALSE_ALARM
     assert {k for k in codes if k} <= set(success_rule(rule, ["0", "1", "2", "3"]).outcomes)
+
+
+def test_nothing_happens_in_the_dark():
+    """No light and no dark counts: parts without a single event."""
+    changes = {
+        "dark": ("dark_count_probability = 1e-8", "dark_count_probability = 0.0"),
+        "nu": ("mean_photon_number = 0.0058", "mean_photon_number = 0.0"),
+        "mu": ("mean_photon_number = 0.016", "mean_photon_number = 0.0"),
+        "source": ("source_mean_photon_number = 0.30", "source_mean_photon_number = 0.0"),
+    }
+    for clicks in ("off", "all"):
+        run = Run(config_of(80_000_000, events=f'clicks = "{clicks}"', **changes))
+        assert len(run.successes) == len(run.clicks) == 0
+        assert run.counters["slots"] == run.counters["live_slots"] == 80_000_000

@@ -90,6 +90,9 @@ def test_phase_offset_is_found_from_parts(tmp_path):
     )
     outcome = go(text)
     assert outcome.result["phase_offset"] == round(1.3 / (2 * np.pi / 16))
+    # The fringe is shown corrected, but for a part of a step.
+    fringe = np.subtract(outcome.result["fringe"]["same_sign"], outcome.result["fringe"]["opposite_sign"])
+    assert abs(np.angle(fringe @ np.exp(2j * np.pi * np.arange(16) / 16))) < np.pi / 16
     assert abs(outcome.result["qber_sigma"]) < 4
 
 

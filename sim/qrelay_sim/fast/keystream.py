@@ -52,6 +52,8 @@ class Keystream:
 
     def codes(self, slots: Integers, origin: int) -> list[Bytes]:
         """Codes ``setting << 4 | phase`` of each sender at ``origin + slots``; ascending slots share blocks."""
+        if not len(slots):
+            return [np.zeros(0, np.uint8) for _ in self._encryptors]
         blocks, place = _needed_blocks(slots, origin)
         found = []
         for encryptor, high, stream, codes in zip(
