@@ -1,6 +1,6 @@
 """Counters of a receiver, and copies of them that can be read in peace."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -74,9 +74,12 @@ class Counters(wiring.Component):
             with m.Elif(any_step):
                 m.d.sync += [value.eq(0) for value in step.values()]
             counters = {name: Signal(COUNTER_BITS, name=f"counter_{name}") for name in sums}
-            with m.If(any_step | clear):
-                for name, counter in counters.items():
-                    m.d.sync += counter.eq(Mux(clear, 0, counter) + step[name])
+            # Not one sum with a multiplexed operand: this way the upper bits are cleared by the flip-flops' own reset.
+            for name, counter in counters.items():
+                with m.If(clear):
+                    m.d.sync += counter.eq(step[name])
+                with m.Elif(any_step):
+                    m.d.sync += counter.eq(counter + step[name])
             with m.If(latch):
                 m.d.sync += [self.copies[name].eq(counter) for name, counter in counters.items()]
 

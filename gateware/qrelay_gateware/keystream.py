@@ -60,7 +60,7 @@ class Keystream(wiring.Component):
     go : In(1)
         One word, the word of the start.
     halt : In(1)
-        Stop at once; also wins over a `go` in the same word. A stopped keystream toggles nothing.
+        Stop at once; also wins over a `go` in the same word. A stopped keystream soon toggles nothing.
     start_slot : In(48)
         A multiple of 8 (bits 2:0 are ignored).
     draws : Out(Draws)

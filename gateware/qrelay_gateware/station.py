@@ -28,6 +28,9 @@ __all__ = ["GATED_BLOCKS", "GATEWARE_VERSION", "BoardFacts", "Station"]
 
 GATEWARE_VERSION = (0, 1, 0)
 
+_START_LATENCY = Keystream.latency + 1
+"""Words from the start event to the first word of the run."""
+
 GATED_BLOCKS = {"link": 1024, "events": 256, "keystream": 1024, "receiver": 2048}
 """Blocks whose clock may stop, and words after the last cause to run that each needs to come to rest."""
 
@@ -119,7 +122,7 @@ class Station(wiring.Component):
             slot_rate_denominator=rate.denominator,
             detectors=DETECTORS,
             lines=LINES,
-            start_latency=Keystream.latency,
+            start_latency=_START_LATENCY,
             line_latency=ChoiceMapper.latency + Modulator.latency,
             receiver_latency=0,
             event_latency=Receiver.latency,
@@ -140,7 +143,7 @@ class Station(wiring.Component):
             if self._gated:
                 domains |= {"sync": name if name in GATED_BLOCKS else "sync", "config": "link"}
             m.submodules[name] = DomainRenamer(domains)(block)
-        m.submodules.timebase = timebase = TimeBase(Keystream.latency - Sequencer.latency)
+        m.submodules.timebase = timebase = TimeBase(_START_LATENCY - Sequencer.latency)
         m.submodules.sequencer = sequencer = Sequencer()
         m.submodules.choices = choices = ChoiceMapper()
         m.submodules.audit = audit = Audit()
@@ -194,13 +197,16 @@ class Station(wiring.Component):
             self.running.eq(timebase.running),
         ]
 
-        # The sender. The keystream goes on until the sequencer, some words behind, has used the last draws.
+        # The sender. The keystream learns of the start a word late, from a register: the start input is at the pins. It
+        # goes on until the sequencer, some words behind, has used the last draws.
+        go = Signal()
+        m.d.sync += go.eq(timebase.go)
         used = Signal(Sequencer.latency + 1)
         m.d.sync += used.eq(Cat(timebase.armed | timebase.running, used))
         m.d.comb += [
             sequencer.running.eq(timebase.running),
             sequencer.slot_word.eq(timebase.slot_word),
-            keystream.go.eq(timebase.go),
+            keystream.go.eq(go),
             keystream.halt.eq(~(used.any() | timebase.armed | timebase.running)),
             keystream.start_slot.eq(bank.config_timebase.start_slot),
             choices.tick.eq(sequencer.tick),
