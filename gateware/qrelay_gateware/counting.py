@@ -1,8 +1,11 @@
 """Counting a few bits in look-up tables.
 
-A sum of single bits would become a chain of carry cells, each slower than a whole look-up table. The tables are written
-as such, so that a simulation can look them up instead of evaluating gates.
+A sum of single bits would become a chain of carry cells, each slower than a whole look-up table.
 """
+
+from functools import reduce
+from itertools import combinations
+from operator import and_, or_
 
 from amaranth.hdl import Cat, Const
 
@@ -21,15 +24,19 @@ def _few(bits):
 
 
 def exactly(bits, number):
-    """Whether `number` of up to four `bits` are set."""
+    """Whether `number` of up to four `bits` are set: one term for every combination."""
     bits = _few(bits)
-    patterns = range(1 << len(bits))
-    table = sum((pattern.bit_count() == number) << pattern for pattern in patterns)
-    return Const(table, len(patterns)).bit_select(bits, 1)
+    if not 0 <= number <= len(bits):
+        return Const(0)
+    terms = []
+    for chosen in combinations(range(len(bits)), number):
+        literals = [bit if index in chosen else ~bit for index, bit in enumerate(bits)]
+        terms.append(reduce(and_, literals, Const(1)))
+    return reduce(or_, terms)
 
 
 def ones(bits):
-    """Number of ones in up to four bits, as three bits."""
+    """Number of ones in up to four bits, as three bits: a table, which a simulation can look up."""
     bits = _few(bits)
     patterns = range(1 << len(bits))
     table = sum(pattern.bit_count() << (4 * pattern) for pattern in patterns)

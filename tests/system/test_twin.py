@@ -189,6 +189,30 @@ def test_a_client_may_leave_and_come_back(library, link):
         assert twin.alive
 
 
+def test_stopped_clocks_make_no_difference(library, tmp_path, monkeypatch):
+    """A station whose blocks are clocked in every word does the same, word by word, in a whole run."""
+    step = NativeStation.step
+    always = {}
+    compared = Counter()
+
+    def step_both(station, words, hits, starts, rx, tx_space=1 << 20):
+        if station not in always:
+            always[station] = NativeStation(station._library, station._codes, gate_clocks=False)
+        stepped = step(station, words, hits, starts, rx, tx_space)
+        other = step(always[station], words, hits, starts, rx, tx_space)
+        assert (stepped.tx, stepped.rx_used, stepped.busy) == (other.tx, other.rx_used, other.busy)
+        assert np.array_equal(stepped.start_pulses, other.start_pulses)
+        assert np.array_equal(stepped.codes, other.codes)
+        compared["words"] += words
+        compared["bytes"] += len(stepped.tx)
+        return stepped
+
+    monkeypatch.setattr(NativeStation, "step", step_both)
+    go(run_text(tmp_path, slots=400_000, dead_slots=3))
+    assert compared["words"] > 400_000
+    assert compared["bytes"] > 50_000
+
+
 # -- whole runs ------------------------------------------------------------------------------------------------------
 
 

@@ -85,6 +85,7 @@ struct Batch {
     uint32_t start_pulse_used;
     uint64_t probe_highs;        // out: slots in which the probe output was high
     uint32_t running;            // out: the station is armed or running
+    uint32_t clock_all;          // clock every block in every word
 };
 
 void *qrelay_station_new() {
@@ -111,6 +112,7 @@ void qrelay_station_step(void *handle, Batch *batch) {
     uint64_t probe_highs = 0;
     uint64_t last_lines = 0;
     uint16_t bins[4] = {0, 0, 0, 0};
+    const unsigned clock_all = batch->clock_all ? kLink | kEvents | kKeystream | kReceiver : 0;
     bool hits_set = true, starts_set = true, first = true;
 
     top.clock_locked = batch->clock_inputs & 1;
@@ -158,10 +160,11 @@ void qrelay_station_step(void *handle, Batch *batch) {
                 for (unsigned lane = 0; lane < 4; ++lane)
                     batch->slot_codes[4 * word + lane] = batch->code_of_bins[bins[lane]];
         }
-        top.link_clk = top.clocked & kLink;
-        top.events_clk = (top.clocked & kEvents) != 0;
-        top.keystream_clk = (top.clocked & kKeystream) != 0;
-        top.receiver_clk = (top.clocked & kReceiver) != 0;
+        const unsigned clocked = top.clocked | clock_all;
+        top.link_clk = (clocked & kLink) != 0;
+        top.events_clk = (clocked & kEvents) != 0;
+        top.keystream_clk = (clocked & kKeystream) != 0;
+        top.receiver_clk = (clocked & kReceiver) != 0;
         top.eval();
         // The falling edges do nothing: let the model forget that the clocks are high, instead of evaluating them.
         forget_clocks(*top.rootp);

@@ -1,19 +1,21 @@
 """The digital twin: four boards of the same RTL, the light between them, and a byte link to each.
 
-One thread steps all boards in batches. Within a batch the emitters (Alice, Bob, source) run in parallel with the
-optics and the receiver of the batch before, which keeps two cores busy and is causal, because nothing but the start
-cable leads from the receiver to the emitters. A start pulse reaches every station at the beginning of a later batch:
-the start cables have one common length.
+Time goes in batches of words, through three stages that run in parallel: the emitters (Alice, Bob, source), the optics
+with what they emitted in the batch before, and the receiver with the clicks of the batch before that. This keeps two
+cores busy and is causal, because nothing but the start cable leads from the receiver to the emitters. A start pulse
+reaches every station at the beginning of a later batch: the start cables have one common length.
 
 The boards' time is not wall time: it runs as fast as the machine can while a station is armed or running, waits for a
 client that reads too slowly, and idles otherwise.
 """
 
+import os
 import select
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Self
 
@@ -46,6 +48,13 @@ _NO_HITS = np.zeros(0, HIT_DTYPE)
 _NO_STARTS = np.zeros(0, PULSE_DTYPE)
 
 
+def _processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 2
+
+
 def optics_settings(settings: TwinSettings) -> OpticsSettings:
     """The light of the bench. Intensity codes 1 to 3 do not occur: without a pulse the level does not matter."""
     return OpticsSettings(
@@ -59,6 +68,17 @@ def optics_settings(settings: TwinSettings) -> OpticsSettings:
         pulse_fine=settings.arrival_fines,
         jitter_ps=settings.jitter_ps,
     )
+
+
+@dataclass
+class _Batch:
+    """Words on their way through the stages."""
+
+    words: int
+    started: bool
+    """A start pulse reaches all stations in the first word."""
+    codes: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    hits: NDArray[np.void] = field(default_factory=lambda: _NO_HITS)
 
 
 class Twin:
@@ -102,7 +122,8 @@ class Twin:
         """What stopped the twin, if something did."""
         self._stop = threading.Event()
         self._light_lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="twin-board")
+        # No more workers than processors: they would take turns, and the receiver, which takes longest, end last.
+        self._pool = ThreadPoolExecutor(max_workers=_processors(), thread_name_prefix="twin-board")
         self._thread = threading.Thread(target=self._serve, name="twin", daemon=True)
         self._reset_light()
         self._thread.start()
@@ -157,44 +178,43 @@ class Twin:
             raise
 
     def _loop(self) -> None:
-        emitted: dict[str, Stepped] | None = None
+        batch = _Batch(_IDLE_WORDS, started=False)
+        emitted: _Batch | None = None
+        seen: _Batch | None = None
         starts_due = False
-        starts_seen = False
-        busy = False
-        words = _IDLE_WORDS
-        previous_words = 0
-        previous_started = False
         while not self._stop.is_set():
             inputs = {name: endpoint.poll() for name, endpoint in self._endpoints.items()}
             if any(endpoint.stalled for endpoint in self._endpoints.values()):
                 time.sleep(_IDLE_WAIT_S)
                 continue
-            starts_due, starts_seen = starts_seen, False
-            starts = _NO_STARTS
-            if starts_due:
-                starts = np.array([(0, _START_BINS)], PULSE_DTYPE)
-            words = _BUSY_WORDS if busy else _IDLE_WORDS
-            tasks: dict[str, Future[Stepped]] = {
-                name: self._pool.submit(self.stations[name].step, words, _NO_HITS, starts, inputs[name])
-                for name in EMITTERS
-            }
+            batch.started, starts_due = starts_due, False
+            tasks: dict[str, Future[Stepped]] = {}
+            light: Future[None] | None = None
+            if seen is not None:  # first, as it takes longest
+                tasks["receiver"] = self._step("receiver", seen, seen.hits, inputs["receiver"])
             if emitted is not None:
-                if previous_started:
-                    self._reset_light()
-                stepped = self._step_receiver(emitted, previous_words, previous_started, inputs["receiver"])
-                starts_seen |= self._finish("receiver", stepped)
-                busy_receiver = stepped.busy
-            else:
-                busy_receiver = False
-            emitted = {name: task.result() for name, task in tasks.items()}
-            busy = busy_receiver
-            for name, stepped in emitted.items():
-                starts_seen |= self._finish(name, stepped)
+                light = self._pool.submit(self._shine, emitted)
+            for name in EMITTERS:
+                tasks[name] = self._step(name, batch, _NO_HITS, inputs[name])
+            if light is not None:
+                light.result()
+            busy = False
+            for name, task in tasks.items():
+                stepped = task.result()
+                starts_due |= self._finish(name, stepped)
                 busy |= stepped.busy
-            previous_words, previous_started = words, starts_due
-            self.words += words
+                if name in EMITTERS:
+                    assert stepped.codes is not None
+                    batch.codes[name] = stepped.codes
+            self.words += batch.words
+            emitted, seen = batch, emitted
+            batch = _Batch(_BUSY_WORDS if busy else _IDLE_WORDS, started=False)
             if not busy and not any(endpoint.pending for endpoint in self._endpoints.values()):
                 select.select(list(self._endpoints.values()), [], [], _IDLE_WAIT_S)
+
+    def _step(self, name: str, batch: "_Batch", hits: NDArray[np.void], rx: bytes) -> Future[Stepped]:
+        starts = np.array([(0, _START_BINS)], PULSE_DTYPE) if batch.started else _NO_STARTS
+        return self._pool.submit(self.stations[name].step, batch.words, hits, starts, rx)
 
     def _finish(self, name: str, stepped: Stepped) -> bool:
         """Carry the link bytes of one station's batch; whether it sent a start pulse."""
@@ -204,12 +224,11 @@ class Twin:
             endpoint.offer(stepped.tx)
         return len(stepped.start_pulses) > 0
 
-    def _step_receiver(self, emitted: dict[str, Stepped], words: int, started: bool, rx: bytes) -> Stepped:
-        light = {}
-        for name in EMITTERS:
-            codes = emitted[name].codes
-            assert codes is not None
-            light[name] = self._fibres[name].pass_through(codes)
+    def _shine(self, batch: _Batch) -> None:
+        """Let the light of a batch meet, and note the clicks that the receiver gets in it."""
+        if batch.started:
+            self._reset_light()
+        light = {name: self._fibres[name].pass_through(batch.codes[name]) for name in EMITTERS}
         alice, bob = light["alice"], light["bob"]
         with self._light_lock:
             slots, detectors, fines = self._optics.sample(
@@ -217,10 +236,8 @@ class Twin:
             )
         delays = np.array([self.paths.m1_delay] * 2 + [self.paths.m2_delay] * 2, np.int64)
         self._clicks.put(slots + self._light_slot + delays[detectors], detectors, fines)
-        hits = self._clicks.take(self._light_slot, 4 * words)
-        self._light_slot += 4 * words
-        starts = np.array([(0, _START_BINS)], PULSE_DTYPE) if started else _NO_STARTS
-        return self.stations["receiver"].step(words, hits, starts, rx)
+        batch.hits = self._clicks.take(self._light_slot, 4 * batch.words)
+        self._light_slot += 4 * batch.words
 
     @staticmethod
     def _level(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -36,11 +36,11 @@ class PinnedStation(wiring.Component):
 
     input_latency = 1
 
-    def __init__(self, facts: BoardFacts):
+    def __init__(self, facts: BoardFacts) -> None:
         self._station = Station(facts, gated=True)
         super().__init__(dict(self._station.signature.members))
 
-    def elaborate(self, platform):  # noqa: D102
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         m.submodules.station = station = self._station
         for name, source, sink in (("rx", self.rx, station.rx), ("tx", station.tx, self.tx)):
