@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["BuildError", "build_library", "compiler", "source_fingerprint"]
@@ -162,6 +163,20 @@ def _build(out: Path, progress: Progress) -> None:
         partial.replace(out)  # atomic: two starts at once end with one whole file
 
 
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    """Let one process build at a time: the next finds the library ready. Where files have no locks, both build."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            import fcntl  # not on every system
+        except ImportError:
+            pass
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def build_library(progress: Progress = lambda _: None) -> ctypes.CDLL:
     """Load the station library, building it first where the cache has none.
 
@@ -176,5 +191,7 @@ def build_library(progress: Progress = lambda _: None) -> ctypes.CDLL:
     """
     path = _cache() / f"station-{source_fingerprint()}.so"
     if not path.exists():
-        _build(path, progress)
+        with _only_one(path.with_suffix(".lock")):
+            if not path.exists():
+                _build(path, progress)
     return ctypes.CDLL(str(path))
