@@ -35,6 +35,26 @@ def _times_x(byte: int) -> int:
     return (byte << 1) ^ (0x11B if byte & 0x80 else 0)
 
 
+_REDUCED = (1, 3, 4)
+"""Bits of a product with x that depend on two bits of the byte, where the polynomial 0x11B was subtracted or not."""
+
+
+def _pick(byte: int, bits: tuple[int, ...]) -> int:
+    return sum((byte >> bit & 1) << place for place, bit in enumerate(bits))
+
+
+def _twice(column, reduced):
+    """Product of the four bytes of `column` with x; `reduced` has bits `_REDUCED` of each, three a byte."""
+    products = []
+    for row in range(4):
+        byte = column.word_select(row, 8)
+        bits = [byte[7], *byte[:7]]
+        for place, bit in enumerate(_REDUCED):
+            bits[bit] = reduced[3 * row + place]
+        products += bits
+    return Cat(products)
+
+
 def _make_sbox() -> tuple[int, ...]:
     """Inverse in GF(2^8), then the affine map (FIPS 197, 5.1.1)."""
     powers = [1]
@@ -60,8 +80,8 @@ class Aes256Pipeline(wiring.Component):
     Overflow: none; with `enable` 0 no table is read, so that all registers come to rest within three clocks. They have
     no clock enable: it would have three thousand loads all over the die.
 
-    The table holds S(x) and 2 S(x) side by side: a block RAM with two ports of 18 bits gives two such pairs for the
-    price of two bytes, and MixColumns is then only XOR.
+    The table holds S(x) and, beside it, the three bits of 2 S(x) that are not bits of S(x): a block RAM with two ports
+    of 18 bits has room for them, and MixColumns is then only XOR.
 
     Ports
     -----
@@ -86,7 +106,7 @@ class Aes256Pipeline(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        pairs = [s | (_times_x(s) & 0xFF) << 8 for s in SBOX]
+        entries = [s | _pick(_times_x(s), _REDUCED) << 8 for s in SBOX]
 
         # Every engine has its own phase, one clock behind that of the engine before: one register would have to reach
         # a thousand multiplexers.
@@ -98,7 +118,8 @@ class Aes256Pipeline(wiring.Component):
         for engine in range(ENGINES):
             state = [Signal(32, name=f"state_{engine}_{c}", reset_less=True) for c in range(4)]
             once = [Signal(32, name=f"once_{engine}_{c}", reset_less=True) for c in range(4)]
-            twice = [Signal(32, name=f"twice_{engine}_{c}", reset_less=True) for c in range(4)]
+            reduced = [Signal(12, name=f"reduced_{engine}_{c}", reset_less=True) for c in range(4)]
+            twice = [_twice(once[c], reduced[c]) for c in range(4)]
             mixed = [Signal(32, name=f"mixed_{engine}_{c}") for c in range(4)]
             key_a, key_b = self.keys[2 * engine + 1], self.keys[2 * engine + 2]
             second = ~phases[engine] if engine % 2 else phases[engine]
@@ -107,7 +128,7 @@ class Aes256Pipeline(wiring.Component):
                 found = []
                 for row in range(4):
                     if row % 2 == 0:
-                        table = Memory(shape=16, depth=256, init=pairs, attrs=BLOCK_RAM)
+                        table = Memory(shape=11, depth=256, init=entries, attrs=BLOCK_RAM)
                         m.submodules[f"table_{engine}_{c}_{row}"] = table
                     port = table.read_port()
                     # ShiftRows: row r of column c comes from column c + r.
@@ -123,8 +144,8 @@ class Aes256Pipeline(wiring.Component):
                     ^ once[c].rotate_right(24)
                 )
                 m.d.sync += [
-                    once[c].eq(Cat(pair[:8] for pair in found)),
-                    twice[c].eq(Cat(pair[8:] for pair in found)),
+                    once[c].eq(Cat(entry[:8] for entry in found)),
+                    reduced[c].eq(Cat(entry[8:] for entry in found)),
                     state[c].eq(Mux(second, mixed[c] ^ key_a[c], previous[c])),
                 ]
             if last:  # no MixColumns in the last round
