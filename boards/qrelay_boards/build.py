@@ -14,6 +14,7 @@ from qrelay_gateware.station import GATEWARE_VERSION, Station
 
 from .board import Board
 from .clock_plan import ClockPlan
+from .ecp5_ram_registers import absorb_output_registers
 from .timing_report import TimingError, TimingReport, check_cells, clock_names, netlist_cells
 from .toolchain import run_tool, tool_versions
 
@@ -187,6 +188,8 @@ def _synthesise(board: Board, plan: ClockPlan, station: Any, out_dir: Path, prog
         f"synth_ecp5 -top {TOP} -run map_ffs:; {external}; write_json {TOP}.json"
     )
     run_tool("yosys", ["-q", "-l", "yosys.log", "-p", script], out_dir, "yosys.messages.log")
+    saved = absorb_output_registers(out_dir / f"{TOP}.json")
+    progress(f"{saved} flip-flops moved into block RAMs")
     return round(_cpu_seconds() - began, 1)
 
 
