@@ -35,7 +35,7 @@ def netlist(folder, *, also_read_directly=False, enable=None, late_clock=False, 
             with m.If(enables[half if enable == "two" else 0]):
                 domain += data.word_select(half, 4).eq(read.data.word_select(half, 4))
     if also_read_directly:
-        m.d.comb += direct.eq(read.data)
+        m.d.comb += direct.eq(read.data ^ address)
     ports = [address, data, direct, enables, late.clk, sync.clk, *([sync.rst] if reset else [])]
     (folder / "top.il").write_text(rtlil.convert(m, ports=ports, emit_src=False))
     script = "read_rtlil top.il; synth_ecp5 -top top; write_json top.json"
