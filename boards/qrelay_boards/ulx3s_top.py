@@ -180,5 +180,6 @@ class Ulx3sTop(Elaboratable):
         for detector in range(DETECTORS):
             m.submodules[f"edge_to_click_{detector}"] = edge_to_click = EdgeToClick()
             m.d.comb += edge_to_click.samples.eq(inputs.words[detector])
+            m.d.comb += edge_to_click.invert.eq(station.hits_inverted[detector])
             m.d.comb += station.hits[detector].eq(edge_to_click.hits)
         m.d.comb += station.start_bins.eq(inputs.words[INPUTS.index("start_in")])

@@ -37,8 +37,6 @@ class FrameRecords(wiring.Component):
         FRAME record with flags 0; means nothing where not `valid`.
     valid : Out(1)
         For one clock per frame.
-    has_success : Out(1)
-        The frame had a success; 0 where not `valid`.
     """
 
     running: In(1)
@@ -48,7 +46,6 @@ class FrameRecords(wiring.Component):
     successes: In(range(SLOTS_PER_WORD + 1))
     record: Out(RECORD_BITS)
     valid: Out(1)
-    has_success: Out(1)
 
     latency = 1
 
@@ -70,7 +67,6 @@ class FrameRecords(wiring.Component):
 
         ends = self.running & self.last
         m.d.sync += self.valid.eq(ends)
-        m.d.sync += self.has_success.eq(ends & successes.any())
         with m.If(ends):
             m.d.sync += self.record.eq(Cat(self.frame, clicks, successes, Const(0, _WIDTHS["flags"])))
         return m

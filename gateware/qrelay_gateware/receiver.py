@@ -68,7 +68,7 @@ class Receiver(wiring.Component):
         `low` fine, `high` detector; the valid items come first, in order of slot and then detector.
     clicks_beyond_four : Out(5)
         Clicks of the word of `clicks` that got no record.
-    frame : Out(64), frame_valid : Out(1), frame_has_success : Out(1)
+    frame : Out(64), frame_valid : Out(1)
         FRAME record with flags 0.
     hit_bits, click_bits : Out(LaneBits)
         Hits after the delay, and gated clicks, of the word of the records: ``bits[detector][lane]``.
@@ -89,7 +89,6 @@ class Receiver(wiring.Component):
     clicks_beyond_four: Out(5)
     frame: Out(RECORD_BITS)
     frame_valid: Out(1)
-    frame_has_success: Out(1)
     hit_bits: Out(LaneBits)
     click_bits: Out(LaneBits)
     success_bits: Out(SLOTS_PER_WORD)
@@ -275,7 +274,6 @@ class Receiver(wiring.Component):
             frames.successes.eq(success_records.count),
             self.frame.eq(frames.record),
             self.frame_valid.eq(frames.valid),
-            self.frame_has_success.eq(frames.has_success),
         ]
 
         # Counters, all at the word of the successes.

@@ -77,6 +77,7 @@ class Station(wiring.Component):
     -----
     rx, tx : byte streams of the link.
     hits : detector edges of the word, ``hits[detector][lane]``.
+    hits_inverted : detectors whose falling edge is the hit, for what finds the edges.
     start_bins : samples of the start input, bit 0 earliest.
     lines : bins of the output lines, ``lines[line]``, bit 2 * lane + bin.
     start_out : bins of the start output.
@@ -92,6 +93,7 @@ class Station(wiring.Component):
     rx: In(stream.Signature(8))
     tx: Out(stream.Signature(8))
     hits: In(Hits)
+    hits_inverted: Out(DETECTORS)
     start_bins: In(LINE_BINS)
     lines: Out(Lines)
     start_out: Out(LINE_BINS)
@@ -233,6 +235,7 @@ class Station(wiring.Component):
         m.d.comb += [
             receiver.tick.eq(sequencer.tick),
             receiver.hits.eq(self.hits),
+            self.hits_inverted.eq(Cat(bank.config_receiver[f"invert_{d}"] for d in range(DETECTORS))),
             receiver.latch.eq(system.latch_counters),
             receiver.clear.eq(system.clear_counters | arm),
             events.success.eq(receiver.success),

@@ -104,6 +104,7 @@ class DetectorConfig(StrictModel):
     name: str
     delay_slots: int = Field(default=0, ge=0, le=2047, description="trim, on top of the delay that aligns the stations")
     delay_fines: int = Field(default=0, ge=0, le=255)
+    active_low: bool = Field(default=False, description="the falling edge of the input is the click")
     dead_slots: int | None = Field(default=None, ge=0, le=65535, description="replaces receiver.dead_slots")
     gate_start_fines: int = Field(default=0, ge=0, le=255)
     gate_width_fines: int = Field(default=256, ge=0, le=256)

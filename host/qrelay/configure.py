@@ -110,6 +110,7 @@ def _receiver(config: RunConfig, alignment: Alignment) -> dict[str, int]:
         registers |= {
             f"receiver.delay_slots_{i}": alignment.detector_delay_slots[i] + detector.delay_slots,
             f"receiver.delay_fine_{i}": detector.delay_fines,
+            f"receiver.invert_{i}": int(detector.active_low),
             f"receiver.dead_slots_{i}": dead,
             f"receiver.gate_start_{i}": detector.gate_start_fines,
             f"receiver.gate_width_{i}": detector.gate_width_fines,

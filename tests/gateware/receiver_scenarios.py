@@ -26,7 +26,6 @@ OUTPUTS = (
     "clicks_beyond_four",
     "frame",
     "frame_valid",
-    "frame_has_success",
     "hit_bits",
     "click_bits",
     "success_bits",
@@ -126,7 +125,7 @@ def assert_equal(seen, settings, table, stimulus):
     assert_columns(split_bits(seen["success_bits"], 1, 4), successes, latency, "success_bits")
 
     ends = np.flatnonzero(seen["frame_valid"])
-    frames = [(int(w) - Receiver.frame_latency, seen["frame"][w], bool(seen["frame_has_success"][w])) for w in ends]
+    frames = [(int(w) - Receiver.frame_latency, seen["frame"][w]) for w in ends]
     assert frames == [frame for frame in model.frames if frame[0] + Receiver.frame_latency < len(seen["frame"])]
 
     shown = {}

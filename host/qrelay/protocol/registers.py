@@ -250,6 +250,7 @@ RECEIVER = Group(
         Register("pulser_lane", 2, "rw", "test pulser: slot of the word"),
         Register("pulser_fine", 8, "rw", "test pulser: position in the slot", unit="fine"),
         *_per_detector("enable", 1, "rw", "input in use", reset=1),
+        *_per_detector("invert", 1, "rw", "input is active low: its falling edge is the hit"),
         *_per_detector("delay_slots", 12, "rw", "delay added to each hit", unit="slot"),
         *_per_detector("delay_fine", 8, "rw", "delay added to each hit", unit="fine"),
         *_per_detector("dead_slots", 16, "rw", "slots that are blind after the slot of a hit", unit="slot"),

@@ -14,11 +14,11 @@ def frame_records(
     frame: NDArray[np.int64],
     clicks: NDArray[np.int64],
     successes: NDArray[np.int64],
-) -> list[tuple[int, int, bool]]:
+) -> list[tuple[int, int]]:
     """Records of the frames that end.
 
     All parameters have one entry per word: word of a run, last word of its frame, frame number, clicks and successes.
-    Returns (last word, record, had a success) of each frame.
+    Returns (last word, record) of each frame.
     """
     records = []
     record = RECORDS[RecordKind.FRAME]
@@ -32,6 +32,6 @@ def frame_records(
                 "successes": min(int(successes[of_frame].sum()), 0xFFF),
                 "flags": 0,
             }
-            records.append((word, record.pack(values), values["successes"] > 0))
+            records.append((word, record.pack(values)))
         first = word + 1
     return records

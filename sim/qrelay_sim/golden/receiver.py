@@ -56,7 +56,7 @@ class ReceiverOutput:
     success: NDArray[np.int64]
     clicks: NDArray[np.int64]
     clicks_beyond_four: NDArray[np.int64]
-    frames: list[tuple[int, int, bool]]
+    frames: list[tuple[int, int]]
     counters: list[tuple[int, dict[str, int]]]
     rates: NDArray[np.int64]
     hit_bits: NDArray[np.bool_]

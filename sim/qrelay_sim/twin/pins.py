@@ -55,6 +55,6 @@ class PinnedStation(wiring.Component):
             ]
         for name in _REGISTERED:
             m.d.sync += getattr(station, name).eq(getattr(self, name))
-        for name in ("lines", "start_out", "probe", "armed", "running", "clocked"):
+        for name in ("hits_inverted", "lines", "start_out", "probe", "armed", "running", "clocked"):
             m.d.comb += getattr(self, name).eq(getattr(station, name))
         return m
