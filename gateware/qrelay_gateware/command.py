@@ -52,6 +52,8 @@ class CommandEngine(wiring.Component):
         m = Module()
         header = self.header
         is_write = Signal()
+        is_read = Signal()
+        bad_length = Signal()
         words = Signal(range(MAX_WORDS + 1))
         left = Signal(range(MAX_WORDS + 1))
         cursor = Signal(16)
@@ -84,20 +86,27 @@ class CommandEngine(wiring.Component):
                 m.d.sync += cursor.eq(header.address)
                 m.d.sync += bad_address.eq(0)
                 with m.If(self.valid):
-                    m.next = "CHECK"
-            with m.State("CHECK"):
-                m.d.sync += words.eq(header.count)
-                m.d.sync += left.eq(header.count)
-                m.next = "QUERY"
+                    m.next = "MEASURE"
+            with m.State("MEASURE"):
+                # The sums of the lengths take a clock of their own.
+                m.d.sync += is_read.eq(header.kind == PacketKind.READ)
                 with m.If(is_write):
                     m.d.sync += words.eq(write_words)
                     m.d.sync += left.eq(write_words)
                     # A borrow (fewer bytes than an address) sets the top bit and so fails the upper limit.
-                    with m.If((write_bytes[:2] != 0) | (write_words == 0) | (write_words > MAX_WORDS)):
-                        refuse(ErrorCode.BAD_LENGTH)
-                with m.Elif(header.kind != PacketKind.READ):
+                    m.d.sync += bad_length.eq((write_bytes[:2] != 0) | (write_words == 0) | (write_words > MAX_WORDS))
+                with m.Else():
+                    m.d.sync += words.eq(header.count)
+                    m.d.sync += left.eq(header.count)
+                    m.d.sync += bad_length.eq(
+                        (header.length != 5 + CRC_BYTES) | (header.count == 0) | (header.count > MAX_WORDS)
+                    )
+                m.next = "CHECK"
+            with m.State("CHECK"):
+                m.next = "QUERY"
+                with m.If(~is_write & ~is_read):
                     refuse(ErrorCode.UNKNOWN_KIND)
-                with m.Elif((header.length != 5 + CRC_BYTES) | (header.count == 0) | (header.count > MAX_WORDS)):
+                with m.Elif(bad_length):
                     refuse(ErrorCode.BAD_LENGTH)
             with m.State("QUERY"):
                 m.d.comb += self.bus.query.eq(left != 0)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Const, Signal, unsigned
+from amaranth.hdl import Cat, Const, Mux, Signal, unsigned
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.utils import ceil_log2
@@ -194,17 +194,18 @@ def read_path(m, bank, identity_words) -> None:
 
     # Stage 7: the word, and what is held.
     held = Signal(32)
-    held_address = Signal(ADDRESS_BITS)
+    held_address = Signal(len(lookup.addr))
+    is_held = Signal()
+    m.d.comb += is_held.eq(held_address == address_6[: len(held_address)])
     with m.If(read_6):
         m.d.sync += bank.bus.read_value.eq(value_6[:32])
-        with m.If(entry_6.readable & entry_6.later_word):
-            m.d.sync += bank.bus.read_value.eq(value_6[32:])
-            with m.If(held_address == address_6):
-                m.d.sync += bank.bus.read_value.eq(held)
-        with m.If(entry_6.readable & entry_6.holds):
+    with m.If(read_6 & entry_6.readable):
+        with m.If(entry_6.later_word):
+            m.d.sync += bank.bus.read_value.eq(Mux(is_held, held, value_6[32:]))
+        with m.If(entry_6.holds):
             m.d.sync += held.eq(value_6[32:])
             m.d.sync += held_address.eq(address_6 + 1)
-        with m.Elif(held_address == address_6):
+        with m.Elif(is_held):
             # Used up: a second read of the later word alone is of its own instant.
             m.d.sync += held_address.eq(0)
 
