@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any
 
 from .board import Board
+from .closing import ClosedAtExit
 from .config import STATIONS, RunConfig
 from .errors import QrelayError, RunError
 from .protocol.identity import Capability, Identity, Phy
@@ -29,7 +29,7 @@ def start_twin(config: RunConfig, progress: Callable[[str], None], *, link: str 
         raise RunError(f"the digital twin does not start: {error}") from error
 
 
-class Bench:
+class Bench(ClosedAtExit):
     """Opens every station of a run and closes them, and the twin, at the end."""
 
     def __init__(self, config: RunConfig, progress: Callable[[str], None] = lambda _: None) -> None:
@@ -82,14 +82,6 @@ class Bench:
     def close(self) -> None:
         """Close all links, and the twin."""
         self._stack.close()
-
-    def __enter__(self) -> "Bench":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def describe_identity(identity: Identity) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """One station, by name: registers with units and limits, tables, key, counters, records."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .closing import ClosedAtExit
 from .errors import IdentityMismatch, LinkTimeout, RegisterError
 from .link import DEFAULT_BAUD, Link
 from .packet_decoder import LinkStatistics
@@ -21,7 +21,7 @@ __all__ = ["KEY_BYTES", "Board"]
 KEY_BYTES = 32
 
 
-class Board:
+class Board(ClosedAtExit):
     """A station reached over a link; use as a context manager.
 
     >>> with Board.open("/dev/ttyUSB0") as board:
@@ -66,14 +66,6 @@ class Board:
     def close(self) -> None:
         """Close the link; the station goes on with what it does."""
         self.link.close()
-
-    def __enter__(self) -> "Board":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def url(self) -> str:

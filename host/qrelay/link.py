@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,8 @@ from qrelay.packet_decoder import LinkStatistics, PacketDecoder
 from qrelay.protocol.packets import MAX_WORDS, ErrorCode, PacketKind, frame_packet
 from qrelay.protocol.records import RecordKind
 from qrelay.record_arrays import RecordArray, unpack_records
+
+from .closing import ClosedAtExit
 
 __all__ = ["DEFAULT_BAUD", "Link"]
 
@@ -44,7 +45,7 @@ class _Request:
     error: LinkError | None = None
 
 
-class Link:
+class Link(ClosedAtExit):
     """One station's link: numbered requests with retries, and record arrays by kind from a reader thread.
 
     A request that gets no answer in `timeout_s` is sent again, up to `attempts` times, each time under a new sequence
@@ -93,14 +94,6 @@ class Link:
             self._reader.join(timeout=2)
         with contextlib.suppress(Exception):
             self._port.close()
-
-    def __enter__(self) -> "Link":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def statistics(self) -> LinkStatistics:

@@ -9,12 +9,12 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .closing import ClosedAtExit
 from .errors import RunFolderError
 from .protocol.records import RecordKind
 
@@ -33,7 +33,7 @@ class SpoolContent:
     """Byte offset and nature of the damage behind which nothing was read; None if the file is whole."""
 
 
-class Spool:
+class Spool(ClosedAtExit):
     """Append records to a file. A block that could not be written whole is cut off again."""
 
     def __init__(self, path: Path) -> None:
@@ -72,14 +72,6 @@ class Spool:
         """Close the file."""
         self._file.close()
 
-    def __enter__(self) -> "Spool":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class SpoolBlock(NamedTuple):
     """A block of records: where its records begin in the file, whose they are, and the records."""
@@ -90,7 +82,7 @@ class SpoolBlock(NamedTuple):
     words: NDArray[np.uint64]
 
 
-class SpoolReader:
+class SpoolReader(ClosedAtExit):
     """Blocks of a spool in the order in which they were written, read one by one.
 
     Iteration stops at the end of the file or at its first damaged block; `damage` then says where and what. Raises
@@ -145,14 +137,6 @@ class SpoolReader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> "SpoolReader":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def read_spool(path: Path) -> SpoolContent:

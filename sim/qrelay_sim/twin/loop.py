@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qrelay.closing import ClosedAtExit
 from qrelay.twin_settings import TwinSettings
 
 from ..optics import OpticsSettings, RelayOptics
@@ -81,7 +81,7 @@ class _Batch:
     hits: NDArray[np.void] = field(default_factory=lambda: _NO_HITS)
 
 
-class Twin:
+class Twin(ClosedAtExit):
     """Simulated bench of a relay, reached through `urls` by the same host as a real one.
 
     Parameters
@@ -127,14 +127,6 @@ class Twin:
         self._thread = threading.Thread(target=self._serve, name="twin", daemon=True)
         self._reset_light()
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop the boards and release the ports."""
