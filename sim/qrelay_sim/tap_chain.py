@@ -89,7 +89,8 @@ class TapChain:
         jittered = np.sort(toggles_ps + random.normal(0, self.edge_jitter, toggles_ps.shape))
         noise = random.normal(0, self.tap_jitter, (captures, len(self.delays)))
         seen = CAPTURE_PS * np.arange(1, captures + 1)[:, np.newaxis] - self.reaches - noise
-        return np.searchsorted(jittered, seen) % 2 == 1
+        levels: NDArray[np.bool_] = np.searchsorted(jittered, seen) % 2 == 1
+        return levels
 
     def isolated(self, ages_ps: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.bool_]:
         """Three captures per long pulse: before its edge, `ages_ps` after it, and the next.

@@ -52,3 +52,24 @@ class EncoderCase:
         np.testing.assert_array_equal(hits & 1, model.valid[:length])
         np.testing.assert_array_equal(np.where(hits & 1, hits >> 1 & 0x1FF, 0), model.code[:length])
         np.testing.assert_array_equal(hits >> 10, model.extra[:length])
+
+
+def packed(valid, codes, extra):
+    """Hits as integers in the layout of `TapHit`."""
+    return valid.astype(int) | codes << 1 | extra << 10
+
+
+def table_case(seed, captures=700):
+    """A table of random times, codes, whether they are valid, and the hits; `extra` is the code modulo 32."""
+    random = np.random.default_rng(seed)
+    codes = random.integers(0, 512, captures)
+    valid = random.random(captures) < 0.6
+    return random.integers(0, 512, 512), codes, valid, packed(valid, codes, codes % 32)
+
+
+def density_case(kinds, captures=600):
+    """Codes of so many kinds, whether they are valid, and the hits."""
+    random = np.random.default_rng(kinds)
+    codes = random.choice(random.permutation(512)[:kinds], captures)
+    valid = random.random(captures) < 0.8
+    return codes, valid, packed(valid, codes, np.zeros(captures, int))
