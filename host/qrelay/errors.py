@@ -1,6 +1,7 @@
 """The errors a user may meet: each message names what was given, what is allowed and what to do."""
 
 __all__ = [
+    "CalibrationError",
     "ConfigError",
     "IdentityMismatch",
     "LinkClosed",
@@ -16,6 +17,10 @@ __all__ = [
 
 class QrelayError(Exception):
     """Anything that went wrong in a way a user can act on."""
+
+
+class CalibrationError(QrelayError):
+    """A measurement that no calibration can be computed from; the message names what is wrong with it."""
 
 
 class ConfigError(QrelayError):
