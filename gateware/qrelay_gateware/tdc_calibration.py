@@ -18,6 +18,9 @@ from .tdc_encoder import EXTRA_BITS, TapHit
 __all__ = ["CodeDensity", "TdcCalibration", "TimedHit"]
 
 _CODES = 1 << CODE_BITS
+_ANY_ON_COLLISION = {"no_rw_check": 1}
+"""What is read while it is written may be anything (nobody uses it): otherwise Yosys puts a bypass between the memory
+and its output register, which then cannot be the block RAM's own."""
 
 
 class TimedHit(data.Struct):
@@ -58,7 +61,7 @@ class TdcCalibration(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.times = times = Memory(shape=unsigned(CODE_BITS), depth=_CODES, init=[])
+        m.submodules.times = times = Memory(shape=unsigned(CODE_BITS), depth=_CODES, init=[], attrs=_ANY_ON_COLLISION)
         write = times.write_port()
         read = times.read_port()
         m.d.sync += [
@@ -114,7 +117,9 @@ class CodeDensity(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.bins = bins = Memory(shape=unsigned(HISTOGRAM_BITS), depth=_CODES, init=[])
+        m.submodules.bins = bins = Memory(
+            shape=unsigned(HISTOGRAM_BITS), depth=_CODES, init=[], attrs=_ANY_ON_COLLISION
+        )
         write = bins.write_port()
         read = bins.read_port()
 
