@@ -186,9 +186,9 @@ class Station(wiring.Component):
         arm = Signal()
         arm_refused = Signal()
         may_arm = Signal()
+        m.d.sync += arm.eq(system.arm & may_arm & ~timebase.armed & ~timebase.running & ~arm)
         m.d.comb += [
             may_arm.eq(self.clock_locked & (~bank.config_keystream.enable | keystream.fresh)),
-            arm.eq(system.arm & may_arm & ~timebase.armed & ~timebase.running),
             arm_refused.eq(system.arm & ~may_arm),
             timebase.arm.eq(arm),
             timebase.disarm.eq(system.disarm | ~self.clock_locked),
@@ -209,7 +209,7 @@ class Station(wiring.Component):
             sequencer.running.eq(timebase.running),
             sequencer.slot_word.eq(timebase.slot_word),
             keystream.go.eq(go),
-            keystream.halt.eq(~(used.any() | timebase.armed | timebase.running)),
+            keystream.halt.eq(~used.any()),
             keystream.start_slot.eq(bank.config_timebase.start_slot),
             choices.tick.eq(sequencer.tick),
             choices.draws.eq(keystream.draws),

@@ -181,11 +181,13 @@ class TimeBase(wiring.Component):
         seen = Signal(LINE_BINS)
         due = Signal(LINE_BINS)
         slipped = Signal(LINE_BINS)
+        periodic = Signal()
+        m.d.sync += periodic.eq(period != 0)
         m.d.sync += seen.eq(Mux(self.running, rises, 0))
         with m.If(rises.any()):
             m.d.sync += due.eq((words_to_due == 0) << self.status.start_place)
         with m.If(seen.any()):
-            m.d.comb += slipped.eq(Mux(period != 0, seen & ~due, 0))
+            m.d.comb += slipped.eq(Mux(periodic, seen & ~due, 0))
             m.d.comb += self.sync_slip.eq(slipped.any())
             m.d.sync += self.status.sync_edges.eq(self.status.sync_edges + _ones(seen))
             m.d.sync += self.status.sync_slips.eq(self.status.sync_slips + _ones(slipped))

@@ -118,7 +118,7 @@ class Plan:
         self.records = {
             RecordKind.SUCCESS: self._slot_records(RecordKind.SUCCESS, self.model.success, ("pattern", "outcome")),
             RecordKind.CLICK: self._slot_records(RecordKind.CLICK, self.model.clicks, ("fine", "detector")),
-            RecordKind.FRAME: [record for _, record, _ in self.model.frames],
+            RecordKind.FRAME: [record for _, record in self.model.frames],
         }
 
     def _slot_records(self, kind, items, fields):
