@@ -15,6 +15,7 @@ from qrelay_boards.timing_report import TimingError
 from qrelay_boards.toolchain import ToolError, run_tool
 
 BOARD = boards()["ulx3s-85f"]
+FACTS = BOARD.facts(BOARD.clock_plan())
 CELLS = dict(BOARD.minimum_cells) | {"DP16KD": 1}
 
 
@@ -27,7 +28,7 @@ def test_build(tmp_path, free_running):
         out_dir=tmp_path,
         free_running=free_running,
         progress=said.append,
-        station=StandIn(),
+        station=StandIn(FACTS),
         minimum_cells=CELLS,
     )
     manifest = json.loads(result.manifest.read_text())
@@ -63,7 +64,7 @@ def test_removed_logic_fails(tmp_path):
             return m
 
     with pytest.raises(TimingError, match="0 cells IDDRX2F in the netlist, at least 5 expected"):
-        build(BOARD, out_dir=tmp_path, station=Silent(), minimum_cells=CELLS)
+        build(BOARD, out_dir=tmp_path, station=Silent(FACTS), minimum_cells=CELLS)
 
 
 def test_seeds_must_be_positive(tmp_path):
@@ -88,5 +89,5 @@ def test_reference_through_the_fabric_fails(tmp_path):
     """Without the command that keeps it off the clock network the reference leaves its own way to the PLL."""
     board = dataclasses.replace(BOARD, external_synthesis="")
     with pytest.raises(TimingError, match="seed 1: the reference reaches the PLL through the fabric, not from its pad"):
-        build(board, out_dir=tmp_path, station=StandIn(), minimum_cells=CELLS)
+        build(board, out_dir=tmp_path, station=StandIn(FACTS), minimum_cells=CELLS)
     assert not json.loads((tmp_path / "manifest.json").read_text())["passed"]
