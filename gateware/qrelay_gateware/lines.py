@@ -116,7 +116,8 @@ class LineOutputs(wiring.Component):
         m.d.comb += word_phase.running.eq(self.running_early)
         m.d.comb += word_phase.slot_word.eq(self.slot_word_early)
         # Half a period is a whole number of slot pairs, so a word has two cases: slots 0, 1 and slots 2, 3.
-        period = Mux(period_words == 0, 1, period_words)
+        period = Signal(len(period_words), init=1)
+        m.d.sync += period.eq(Mux(period_words == 0, 1, period_words))
         pair = word_phase.phase << 1
         early = Signal(3)
         late = Signal(3)
