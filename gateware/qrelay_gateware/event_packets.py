@@ -11,7 +11,14 @@ from .packet_stream import PacketByte
 
 __all__ = ["PRIORITY", "EventPackets"]
 
-PRIORITY = (RecordKind.GAP, RecordKind.STATUS, RecordKind.SUCCESS, RecordKind.FRAME, RecordKind.CLICK)
+PRIORITY = (
+    RecordKind.GAP,
+    RecordKind.STATUS,
+    RecordKind.SUCCESS,
+    RecordKind.FRAME,
+    RecordKind.REFERENCE,
+    RecordKind.CLICK,
+)
 """Which kind goes first when several deserve a packet."""
 
 _KINDS = len(RecordKind)
@@ -32,14 +39,14 @@ class EventPackets(wiring.Component):
 
     Ports
     -----
-    eligible : In(5)
+    eligible : In(6)
         Bit k: kind k deserves a packet.
-    records : In(ArrayLayout(64, 5)), valid : In(5)
+    records : In(ArrayLayout(64, 6)), valid : In(6)
         The next record of each kind.
-    take : Out(5)
+    take : Out(6)
         Bit k: the record of kind k of the clock before was copied, remove it; within 3 clocks the next one must be
         there, or `valid` low.
-    sent : Out(ArrayLayout(32, 5))
+    sent : Out(ArrayLayout(32, 6))
         Records put in finished packets since `clear`.
     packets : Out(stream.Signature(PacketByte))
         Event packets without CRC.

@@ -21,6 +21,7 @@ FIFO_DEPTHS = {
     RecordKind.FRAME: 64,
     RecordKind.GAP: 16,
     RecordKind.STATUS: 16,
+    RecordKind.REFERENCE: 512,
 }
 """Entries of each queue: words of up to four records for successes and clicks, records for the others."""
 
@@ -30,6 +31,7 @@ _THRESHOLDS = {
     RecordKind.FRAME: 29,
     RecordKind.GAP: 8,
     RecordKind.STATUS: 8,
+    RecordKind.REFERENCE: 29,
 }
 """Entries that make a packet: about 29 records where the queue has room for as many."""
 
@@ -55,8 +57,8 @@ class Events(wiring.Component):
     again (which is an eighth of its depth later). If gap records are switched off their contents add up until they are
     switched on.
 
-    Kinds are served in the order gap, status, success, frame, click, a packet at a time: a success waits for at most
-    one packet of another kind that was begun, besides those already in the link.
+    Kinds are served in the order gap, status, success, frame, reference, click, a packet at a time: a success waits for
+    at most one packet of another kind that was begun, besides those already in the link.
 
     A status record is made every `status_words` words (at least 2), run or no run, and when an alarm bit rises (bits
     that rise in the same clock share it).
@@ -81,10 +83,12 @@ class Events(wiring.Component):
         Clicks of this word that have no record.
     frame, frame_valid : In(64), In(1)
         A frame record; its flags are set here.
+    reference, reference_valid : In(64), In(1)
+        A reference record; its flags are set here.
     alarms, state : In(16)
         Registers `system.alarms` (latched) and `system.state`.
     slot_word : In(46)
-        Present word, for status records and the gaps of frame and status records.
+        Present word, for status records and the gaps of records without a slot.
     running : In(1)
         While low, records are sent without waiting for company.
     arm : In(1)
@@ -106,6 +110,8 @@ class Events(wiring.Component):
     clicks_beyond_four: In(5)
     frame: In(RECORD_BITS)
     frame_valid: In(1)
+    reference: In(RECORD_BITS)
+    reference_valid: In(1)
     alarms: In(16)
     state: In(16)
     slot_word: In(SLOT_WORD_BITS)
@@ -154,11 +160,12 @@ class Events(wiring.Component):
         slot_word = Signal(SLOT_WORD_BITS)
         m.d.sync += slot_word.eq(self.slot_word)
         self._frame_input(m, alarm, queues[RecordKind.FRAME])
+        self._reference_input(m, alarm, queues[RecordKind.REFERENCE])
         due = self._status_input(m, queues[RecordKind.STATUS])
-        for kind in (RecordKind.FRAME, RecordKind.STATUS):
+        for kind in (RecordKind.FRAME, RecordKind.STATUS, RecordKind.REFERENCE):
             amounts[kind] = 1
             first_slots[kind] = slot_word
-        for kind in (RecordKind.FRAME, RecordKind.GAP, RecordKind.STATUS):
+        for kind in (RecordKind.FRAME, RecordKind.GAP, RecordKind.STATUS, RecordKind.REFERENCE):
             m.d.comb += packets.records[kind].eq(queues[kind].head.payload)
             m.d.comb += packets.valid[kind].eq(queues[kind].head.valid)
             m.d.comb += queues[kind].head.ready.eq(packets.take[kind])
@@ -223,6 +230,13 @@ class Events(wiring.Component):
         m.d.sync += queue.offer.eq(self.frame_valid & wanted & self.config.enable_frame)
         with m.If(self.frame_valid):
             m.d.sync += queue.value[:flags].eq(self.frame)
+        m.d.comb += queue.value[flags:].eq(alarm)
+
+    def _reference_input(self, m, alarm, queue) -> None:
+        flags = RECORDS[RecordKind.REFERENCE].offset("flags")
+        m.d.sync += queue.offer.eq(self.reference_valid & self.config.enable_reference)
+        with m.If(self.reference_valid):
+            m.d.sync += queue.value[:flags].eq(self.reference)
         m.d.comb += queue.value[flags:].eq(alarm)
 
     def _status_input(self, m, queue):

@@ -14,10 +14,11 @@ from .deadtime import DeadTime
 from .delay import Delay
 from .frames import FrameRecords
 from .gate import Gate
-from .layouts import Hits, Tick, WordRecords, config_layout, status_layout, table_write
+from .layouts import Hits, Segment, Tick, WordRecords, config_layout, status_layout, table_write
 from .matcher import Matcher, Patterns
 from .pulser import TestPulser
 from .rate import RateMeter
+from .reference import ReferenceCounters
 
 __all__ = ["Receiver"]
 
@@ -33,6 +34,8 @@ class Receiver(wiring.Component):
     Slots in a segment of `blank` do not count, and their clicks are counted as gated out; their hits start dead times
     like any other. Pattern with `windows` 0: bit i is a click of detector i in its (early) gate. With `windows` 1: bits
     2i and 2i + 1 are its clicks in the early and the late window; where the windows overlap, the click is early.
+
+    Clicks in reference segments, blanked or not, go to the reference counters; the tick's phase is their bin.
 
     Settings act within a few words; change them when there is no run. Every run begins with live detectors and without
     hits of earlier words.
@@ -70,6 +73,9 @@ class Receiver(wiring.Component):
         Clicks of the word of `clicks` that got no record.
     frame : Out(64), frame_valid : Out(1)
         FRAME record with flags 0.
+    reference_config, reference_status, reference, reference_valid, reference_lost
+        Registers of group `reference`, its records and losses, as `config`, `status`, `record`, `valid` and `lost` of
+        `ReferenceCounters`, whose `last` comes `latency` words after the tick.
     hit_bits, click_bits : Out(LaneBits)
         Hits after the delay, and gated clicks, of the word of the records: ``bits[detector][lane]``.
     success_bits : Out(4)
@@ -89,6 +95,11 @@ class Receiver(wiring.Component):
     clicks_beyond_four: Out(5)
     frame: Out(RECORD_BITS)
     frame_valid: Out(1)
+    reference_config: In(config_layout("reference"))
+    reference_status: Out(status_layout("reference"))
+    reference: Out(RECORD_BITS)
+    reference_valid: Out(1)
+    reference_lost: Out(1)
     hit_bits: Out(LaneBits)
     click_bits: Out(LaneBits)
     success_bits: Out(SLOTS_PER_WORD)
@@ -218,11 +229,17 @@ class Receiver(wiring.Component):
         clicks = Signal(LaneBits)
         double = Signal(SLOTS_PER_WORD)
         patterns = Signal(Patterns)
+        gated = Signal(LaneBits)
+        of_reference = Signal(LaneBits)
+        for d in detectors:
+            inside = early[d] | (late[d] & config.windows.replicate(SLOTS_PER_WORD))
+            m.d.comb += gated[d].eq(passed_gate[d] & inside)
+        with m.If(passed_gate.as_value().any()):
+            m.d.sync += of_reference.eq(gated)
+        with m.Else():
+            m.d.sync += of_reference.eq(0)
         with m.If(counted_at(self._gated) & passed_gate.as_value().any()):
-            for d in detectors:
-                both = Signal(SLOTS_PER_WORD, name=f"clicks_{d}")
-                m.d.comb += both.eq(passed_gate[d] & (early[d] | (late[d] & config.windows.replicate(SLOTS_PER_WORD))))
-                m.d.sync += clicks[d].eq(both)
+            m.d.sync += clicks.eq(gated)
             for lane in lanes:
                 is_early = [passed_gate[d][lane] & early[d][lane] for d in detectors]
                 is_late = [passed_gate[d][lane] & late[d][lane] & ~early[d][lane] for d in detectors]
@@ -266,14 +283,32 @@ class Receiver(wiring.Component):
             self.click_bits.eq(click_records.bits),
         ]
         m.submodules.frame_records = frames = FrameRecords()
+        m.submodules.reference_counters = reference = ReferenceCounters(self.latency - self._pattern)
+        frame_last = later(self.tick.frame_last, self.latency, "frame_last")
+        frame = later(self.tick.frame, self.latency, "frame")
+        in_reference = Signal()
+        m.d.comb += in_reference.eq(runs & (self.tick.segment == Segment.REFERENCE.value))
         m.d.comb += [
             frames.running.eq(running_at(self.latency)),
-            frames.last.eq(later(self.tick.frame_last, self.latency, "frame_last")),
-            frames.frame.eq(later(self.tick.frame, self.latency, "frame")),
+            frames.last.eq(frame_last),
+            frames.frame.eq(frame),
             frames.clicks.eq(click_records.count),
             frames.successes.eq(success_records.count),
             self.frame.eq(frames.record),
             self.frame_valid.eq(frames.valid),
+            reference.config.eq(self.reference_config),
+            reference.counting.eq(later(in_reference, self._pattern, "in_reference")),
+            reference.bin.eq(later(self.tick.phase, self._pattern, "reference_bin")),
+            reference.clicks.eq(of_reference),
+            reference.running.eq(running_at(self.latency)),
+            reference.last.eq(frame_last),
+            reference.frame.eq(frame),
+            reference.success.eq(success_records.valid.any()),
+            reference.clear.eq(self.clear),
+            self.reference_status.eq(reference.status),
+            self.reference.eq(reference.record),
+            self.reference_valid.eq(reference.valid),
+            self.reference_lost.eq(reference.lost),
         ]
 
         # Counters, all at the word of the successes.

@@ -40,6 +40,7 @@ class BoardFacts:
     """What a board tells the station about itself, for the identity block.
 
     `pin_latency` is from the lines output to the pins plus from the detector pins to the hits input, in words.
+    `detectors` and `lines` are those that the board has pins for, the first ones of the station's.
     """
 
     board: str
@@ -50,6 +51,8 @@ class BoardFacts:
     link_baud: int
     slot_rate_hz: Fraction = DEFAULT_SLOT_RATE_HZ
     clock_error_ppb: int = 0
+    detectors: int = DETECTORS
+    lines: int = LINES
     fine_first: int = 64
     fine_step: int = 128
 
@@ -122,8 +125,6 @@ class Station(wiring.Component):
             version=GATEWARE_VERSION,
             slot_rate_numerator_hz=rate.numerator,
             slot_rate_denominator=rate.denominator,
-            detectors=DETECTORS,
-            lines=LINES,
             start_latency=_START_LATENCY,
             line_latency=ChoiceMapper.latency + Modulator.latency,
             receiver_latency=0,
@@ -172,6 +173,8 @@ class Station(wiring.Component):
             bank.status_receiver.eq(receiver.status),
             bank.status_counters.eq(receiver.counters),
             bank.status_events.eq(events.status),
+            bank.status_reference.eq(receiver.reference_status),
+            receiver.reference_config.eq(bank.config_reference),
         ]
         for table, user in (
             (bank.table_segments, sequencer.segments),
@@ -243,6 +246,8 @@ class Station(wiring.Component):
             events.clicks_beyond_four.eq(receiver.clicks_beyond_four),
             events.frame.eq(receiver.frame),
             events.frame_valid.eq(receiver.frame_valid),
+            events.reference.eq(receiver.reference),
+            events.reference_valid.eq(receiver.reference_valid),
             events.arm.eq(arm),
             probe.tick.eq(sequencer.tick),
             probe.success.eq(receiver.success_bits),
@@ -270,7 +275,7 @@ class Station(wiring.Component):
             self.phase_slipped,
             timebase.refused,
             timebase.sync_slip,
-            events.overflow,
+            events.overflow | receiver.reference_lost,
             bank.damaged,
             0,  # entropy test: a station without its own entropy source has none to fail
             arm_refused,
@@ -299,7 +304,8 @@ class Station(wiring.Component):
             | events.busy
             | (receiver.success.valid | receiver.clicks.valid).any()
             | (receiver.clicks_beyond_four != 0)
-            | receiver.frame_valid,
+            | receiver.frame_valid
+            | receiver.reference_valid,
             "keystream": bank.config_keystream.enable | link,
             "receiver": bank.config_receiver.enable | receiver.latch | receiver.clear,
         }

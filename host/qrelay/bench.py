@@ -114,6 +114,7 @@ def describe_identity(identity: Identity) -> dict[str, Any]:
             "frame": identity.fifo_frame,
             "gap": identity.fifo_gap,
             "status": identity.fifo_status,
+            "reference": identity.fifo_reference,
         },
         "link_baud": identity.link_baud,
     }

@@ -17,6 +17,8 @@ CONFIG = config_layout("events")
 STATUS = status_layout("events")
 ALL_ON = {f"enable_{kind.name.lower()}": 1 for kind in RecordKind} | {"frame_mode": FRAME_MODES.index("all")}
 
+WITHOUT_SLOT = (RecordKind.FRAME, RecordKind.REFERENCE)
+
 
 class Bench:
     """Offers records word by word, takes packets at a chosen pace, keeps the account of both."""
@@ -41,6 +43,7 @@ class Bench:
         Clock(dut.clk, 10, unit="ns").start()
         for port in ("success", "clicks", "clicks_beyond_four", "frame", "frame_valid", "alarms", "state", "arm"):
             getattr(dut, port).value = 0
+        dut.reference.value = dut.reference_valid.value = 0
         dut.packets__ready.value = 0
         dut.running.value = 1
         self.configure(**(ALL_ON | {"hold_words": 200} | config))
@@ -80,7 +83,7 @@ class Bench:
         for records in self.offered.values():
             records.clear()
 
-    async def word(self, success=None, clicks=None, frame=None, beyond=0, flags=0, recorded=True):
+    async def word(self, success=None, clicks=None, frame=None, beyond=0, flags=0, recorded=True, reference=None):
         """One word; items are four (lane, low, high) or None."""
         dut = self.dut
         self.slot_word += 1
@@ -98,8 +101,13 @@ class Bench:
             dut.frame.value = frame
             if recorded:
                 self.offered[RecordKind.FRAME].append(frame)
+        dut.reference_valid.value = reference is not None
+        if reference is not None:
+            dut.reference.value = reference
+            if recorded:
+                self.offered[RecordKind.REFERENCE].append(reference)
         await FallingEdge(dut.clk)
-        for port in (dut.success, dut.clicks, dut.frame_valid, dut.clicks_beyond_four):
+        for port in (dut.success, dut.clicks, dut.frame_valid, dut.reference_valid, dut.clicks_beyond_four):
             port.value = 0
 
     def items(self, density: float):
@@ -109,6 +117,11 @@ class Bench:
     def a_frame(self, number: int, successes: int = 1) -> int:
         fields = {"frame": number, "clicks": self.random.getrandbits(16), "successes": successes, "flags": 0}
         return RECORDS[RecordKind.FRAME].pack(fields)
+
+    def a_reference(self, density: float) -> int | None:
+        if self.random.random() >= density:
+            return None
+        return self.random.getrandbits(RECORDS[RecordKind.REFERENCE].offset("flags"))
 
     async def idle(self, clocks: int):
         for _ in range(clocks):
@@ -131,7 +144,7 @@ class Bench:
         for kind in kinds:
             name = kind.name.lower()
             dropped = status[f"dropped_{name}"]
-            self.account.check(kind, self.offered[kind], dropped, has_slot=kind != RecordKind.FRAME)
+            self.account.check(kind, self.offered[kind], dropped, has_slot=kind not in WITHOUT_SLOT)
             assert status[f"sent_{name}"] == len(self.account.received[kind])
             assert status[f"fill_{name}"] == 0
         assert status.sent_gap == len(self.account.received[RecordKind.GAP])
@@ -172,11 +185,12 @@ async def light_load_loses_nothing(dut):
     bench = await begin(dut, 1)
     for n in range(6000):
         frame = bench.a_frame(n) if bench.random.random() < 0.002 else None
-        await bench.word(bench.items(0.01), bench.items(0.01), frame)
+        await bench.word(bench.items(0.01), bench.items(0.01), frame, reference=bench.a_reference(0.01))
     await bench.drain()
-    bench.balance(RecordKind.SUCCESS, RecordKind.CLICK, RecordKind.FRAME)
+    bench.balance(RecordKind.SUCCESS, RecordKind.CLICK, RecordKind.FRAME, RecordKind.REFERENCE)
     status = bench.status()
-    assert status.dropped_success == status.dropped_click == status.dropped_frame == 0
+    assert status.dropped_success == status.dropped_click == status.dropped_frame == status.dropped_reference == 0
+    assert len(bench.offered[RecordKind.REFERENCE]) > 30
     assert len(bench.offered[RecordKind.CLICK]) > 100
 
 
@@ -212,13 +226,14 @@ async def saturated_queues_account_for_every_record(dut, pace):
     bench.pace = pace
     overflows = 0
     for n in range(7000):
-        await bench.word(bench.items(0.3), bench.items(0.5), bench.a_frame(n) if n % 8 == 0 else None)
+        frame = bench.a_frame(n) if n % 8 == 0 else None
+        await bench.word(bench.items(0.3), bench.items(0.5), frame, reference=bench.a_reference(0.3))
         overflows += int(dut.overflow.value)
     assert overflows > 100
     await bench.drain()
-    bench.balance(RecordKind.SUCCESS, RecordKind.CLICK, RecordKind.FRAME)
+    bench.balance(RecordKind.SUCCESS, RecordKind.CLICK, RecordKind.FRAME, RecordKind.REFERENCE)
     status = bench.status()
-    for name in ("success", "click", "frame"):
+    for name in ("success", "click", "frame", "reference"):
         assert status[f"dropped_{name}"] > 100
         assert status[f"high_water_{name}"] == {"frame": 64}.get(name, 512)
     # A gap ends only when an eighth of the queue is free: gap records stay rare.
@@ -274,11 +289,11 @@ async def status_records(dut):
 
 @cocotb.test()
 async def priority(dut):
-    """With everything waiting, packets leave in the order gap, status, success, frame, click."""
+    """With everything waiting, packets leave in the order gap, status, success, frame, reference, click."""
     bench = await begin(dut, 7)
     bench.pace = 0.0
     for n in range(700):
-        await bench.word(bench.items(1.0), bench.items(1.0), bench.a_frame(n))
+        await bench.word(bench.items(1.0), bench.items(1.0), bench.a_frame(n), reference=bench.a_reference(1.0))
     dut.alarms.value = 1
     await bench.word()
     bench.order.clear()
@@ -286,12 +301,14 @@ async def priority(dut):
     # The packet that was begun first goes first; gaps of a kind are due only when its queue has room again.
     order = bench.order[1:]
     assert order[0] == RecordKind.STATUS
-    first_other = next(n for n, kind in enumerate(order) if kind in (RecordKind.FRAME, RecordKind.CLICK))
+    first_other = next(n for n, kind in enumerate(order) if kind in (*WITHOUT_SLOT, RecordKind.CLICK))
     assert order[1:first_other].count(RecordKind.SUCCESS) > 30
     assert RecordKind.SUCCESS not in order[first_other:]
+    first_reference = order.index(RecordKind.REFERENCE)
     first_click = order.index(RecordKind.CLICK)
-    assert RecordKind.FRAME not in order[first_click:]
-    bench.balance(RecordKind.SUCCESS, RecordKind.CLICK, RecordKind.FRAME)
+    assert RecordKind.FRAME not in order[first_reference:]
+    assert RecordKind.REFERENCE not in order[first_click:]
+    bench.balance(RecordKind.SUCCESS, RecordKind.CLICK, RecordKind.FRAME, RecordKind.REFERENCE)
 
 
 @cocotb.test()
@@ -346,10 +363,12 @@ async def flags_follow_alarms(dut):
         flag = int(alarms != 0)
         await bench.word(bench.items(1.0), bench.items(1.0), flags=flag)
         frame = bench.a_frame(3)
-        await bench.word(frame=frame, recorded=False)
-        bench.offered[RecordKind.FRAME].append(frame | flag << RECORDS[RecordKind.FRAME].offset("flags"))
+        reference = bench.a_reference(1.0)
+        await bench.word(frame=frame, recorded=False, reference=reference)
+        for kind, record in ((RecordKind.FRAME, frame), (RecordKind.REFERENCE, reference)):
+            bench.offered[kind].append(record | flag << RECORDS[kind].offset("flags"))
     await bench.drain()
-    bench.balance(RecordKind.SUCCESS, RecordKind.CLICK, RecordKind.FRAME)
+    bench.balance(RecordKind.SUCCESS, RecordKind.CLICK, RecordKind.FRAME, RecordKind.REFERENCE)
 
 
 @cocotb.test()

@@ -62,6 +62,7 @@ class Plan:
         self.audit_word = int(random.integers(0, words - AUDIT_WORDS))
         self.success_table = random.integers(0, OUTCOMES, 256).astype(np.uint8)
         self.success_table[0] = 0
+        self.reference = {"mode": 1 + seed % 3, "bins": 16, "sum_frames": 2}
         self.receiver = {"enable": 1, "windows": windows, "live_mask": int(random.choice([15, 5])), "blank": 0b1010}
         for d in range(DETECTORS):
             self.receiver |= {
@@ -113,12 +114,14 @@ class Plan:
             clear=np.zeros(self.run_words + LEAD_OUT, bool),
             valid=self.valid,
             fine=self.fine,
+            phase=np.pad(tick["phase"].astype(np.int64), after),
         )
-        self.model = receiver(self.receiver, self.success_table, stimulus)
+        self.model = receiver(self.receiver, self.success_table, stimulus, reference=self.reference)
         self.records = {
             RecordKind.SUCCESS: self._slot_records(RecordKind.SUCCESS, self.model.success, ("pattern", "outcome")),
             RecordKind.CLICK: self._slot_records(RecordKind.CLICK, self.model.clicks, ("fine", "detector")),
             RecordKind.FRAME: [record for _, record in self.model.frames],
+            RecordKind.REFERENCE: [record for _, records in self.model.reference for record in records],
         }
 
     def _slot_records(self, kind, items, fields):
@@ -156,10 +159,12 @@ class Plan:
             "events__enable_click": 1,
             "events__enable_frame": 1,
             "events__frame_mode": 1,
+            "events__enable_reference": 1,
             "events__hold_words": 64,
         }
         settings |= {f"keystream__threshold_{k}": t for k, t in enumerate(self.thresholds, 1)}
         settings |= {f"receiver__{name}": value for name, value in self.receiver.items()}
+        settings |= {f"reference__{name}": value for name, value in self.reference.items()}
         for i, line in enumerate(self.lines):
             settings |= {f"modulator__delay_{i}": line.delay, f"modulator__invert_{i}": line.invert}
             settings |= {f"modulator__idle_{i}": line.idle}
@@ -197,7 +202,7 @@ class Plan:
         await bench.words(3000)
         dropped = await bench.read_many([f"events.dropped_{kind.name.lower()}" for kind in RecordKind])
         for kind, offered in self.records.items():
-            has_slot = kind != RecordKind.FRAME
+            has_slot = kind not in (RecordKind.FRAME, RecordKind.REFERENCE)
             bench.account.check(kind, offered, dropped[f"events.dropped_{kind.name.lower()}"], has_slot=has_slot)
         beyond = await bench.read("events.clicks_beyond_four")
         assert beyond == int(self.model.clicks_beyond_four.sum())
@@ -230,6 +235,7 @@ async def run_started_by_command(dut):
     assert len(plan.records[RecordKind.SUCCESS]) > 20
     assert len(plan.records[RecordKind.CLICK]) > 80
     assert len(plan.records[RecordKind.FRAME]) == 3
+    assert sum(RECORDS[RecordKind.REFERENCE].unpack(r)["first"] for r in plan.records[RecordKind.REFERENCE]) > 20
     ((_, counters),) = plan.model.counters
     for name in ("dead_", "gated_out_", "clicks_"):
         assert sum(value for key, value in counters.items() if key.startswith(name)) > 10
@@ -264,9 +270,9 @@ async def run_started_by_the_start_input(dut):
     dropped = await bench.read_many([f"events.dropped_{kind.name.lower()}" for kind in RecordKind])
     assert dropped["events.dropped_click"] > 0
     assert Alarm.RECORDS_DROPPED in Alarm(await bench.read("system.alarms"))
-    flags = 0xF << 60
     for kind, records in bench.account.received.items():
         if kind in plan.records:
+            flags = ~0 << RECORDS[kind].offset("flags")
             bench.account.received[kind] = [record & ~flags for record in records]
     assert await bench.read("timebase.start_place") == 3
     await plan.check_after(bench)

@@ -11,11 +11,13 @@ from qrelay.protocol.registers import DETECTORS, OUTCOMES
 from qrelay_gateware.layouts import WordRecords, config_layout, status_layout
 from qrelay_gateware.rate import RateMeter
 from qrelay_gateware.receiver import Receiver
+from qrelay_gateware.reference import ReferenceCounters
 from qrelay_sim.golden.receiver import ReceiverInput, receiver, receiver_config
 
 __all__ = ["OUTPUTS", "PREAMBLE", "exactly_one_per_node", "quiet", "scenario", "settings_of_all", "with_hits"]
 
 _CONFIG = data.Layout.cast(config_layout("receiver"))
+_REFERENCE = data.Layout.cast(config_layout("reference"))
 _COUNTERS = data.Layout.cast(status_layout("counters"))
 _RECORDS = data.Layout.cast(WordRecords)
 PREAMBLE = 256 + 4
@@ -26,6 +28,9 @@ OUTPUTS = (
     "clicks_beyond_four",
     "frame",
     "frame_valid",
+    "reference",
+    "reference_valid",
+    "reference_lost",
     "hit_bits",
     "click_bits",
     "success_bits",
@@ -71,6 +76,7 @@ def quiet(words, *, frame_words=16, segments=(2,), running=None, start_word=1000
         clear=np.zeros(total, bool),
         valid=np.zeros((DETECTORS, 4 * total), bool),
         fine=np.zeros((DETECTORS, 4 * total), np.uint8),
+        phase=np.where(running, age // 2 % 3, 0),
     )
 
 
@@ -84,13 +90,14 @@ def with_hits(stimulus, *hits):
     return dataclasses.replace(stimulus, valid=valid, fine=fine)
 
 
-def columns(settings, table, stimulus):
+def columns(settings, table, stimulus, reference):
     total = len(stimulus.running)
     by_detector = [hit_bits(v, f).tolist() for v, f in zip(stimulus.valid, stimulus.fine, strict=True)]
     rest = [0] * (total - 256)
-    ticks = ("running", "slot_word", "segment", "frame", "frame_last")
+    ticks = ("running", "slot_word", "segment", "phase", "frame", "frame_last")
     return {
         "config": [_CONFIG.const(receiver_config(settings)).as_value().value] * total,
+        "reference_config": [_REFERENCE.const(reference).as_value().value] * total,
         "success_table.enable": [1] * 256 + rest,
         "success_table.address": [*range(256), *rest],
         "success_table.value": [*table.tolist(), *rest],
@@ -112,9 +119,9 @@ def assert_records(seen, model, slot_word, latency, name):
     np.testing.assert_array_equal(words[some], slot_word[np.flatnonzero(some) - latency], f"{name} slot_word")
 
 
-def assert_equal(seen, settings, table, stimulus):
+def assert_equal(seen, settings, table, stimulus, reference):
     """All outputs of all words equal the model's."""
-    model = receiver(settings, table, stimulus, RATE_LATE_WORDS)
+    model = receiver(settings, table, stimulus, RATE_LATE_WORDS, reference)
     latency = Receiver.latency
     assert_records(seen["success"], model.success, stimulus.slot_word, latency, "success")
     assert_records(seen["clicks"], model.clicks, stimulus.slot_word, latency, "clicks")
@@ -127,6 +134,14 @@ def assert_equal(seen, settings, table, stimulus):
     ends = np.flatnonzero(seen["frame_valid"])
     frames = [(int(w) - Receiver.frame_latency, seen["frame"][w]) for w in ends]
     assert frames == [frame for frame in model.frames if frame[0] + Receiver.frame_latency < len(seen["frame"])]
+
+    sent = np.flatnonzero(seen["reference_valid"])
+    latency = Receiver.latency + ReferenceCounters.latency
+    sets = [(word + latency + n, record) for word, records in model.reference for n, record in enumerate(records)]
+    found = [(int(w), seen["reference"][w]) for w in sent]
+    assert found == [entry for entry in sets if entry[0] < len(seen["reference"])]
+    lost = [int(word) - Receiver.latency - 1 for word in np.flatnonzero(seen["reference_lost"])]
+    assert lost == [word for word in model.reference_missed if word + Receiver.latency + 1 < len(seen["reference"])]
 
     shown = {}
     changes = {word + Receiver.latch_latency: counters for word, counters in model.counters}
@@ -148,14 +163,15 @@ def assert_equal(seen, settings, table, stimulus):
     return model
 
 
-def scenario(name, stimulus, settings=None, table=None, expect=None):
+def scenario(name, stimulus, settings=None, table=None, expect=None, reference=None):
     """A case; `expect(model)` checks by hand what the words of a named corner case must give."""
     settings = {"enable": 1, "rate_words": 100} | (settings or {})
     table = exactly_one_per_node() if table is None else table
+    reference = {"mode": 1, "bins": 3, "sum_frames": 1} | (reference or {})
 
     def check(seen):
-        model = assert_equal(seen, settings, table, stimulus)
+        model = assert_equal(seen, settings, table, stimulus, reference)
         if expect is not None:
             expect(model)
 
-    return Case(name, columns(settings, table, stimulus), OUTPUTS, check)
+    return Case(name, columns(settings, table, stimulus, reference), OUTPUTS, check)

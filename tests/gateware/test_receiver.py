@@ -57,7 +57,8 @@ def random_scenario(seed, words=500):
     }
     table = random.integers(0, 16, 256).astype(np.uint8)
     table[0] *= random.random() < 0.3
-    return scenario(f"random_{seed}", stimulus, settings, table)
+    reference = {"mode": seed % 4, "bins": 1 + seed % 3, "sum_frames": 1 + seed % 5}
+    return scenario(f"random_{seed}", stimulus, settings, table, reference=reference)
 
 
 def successes(*expected):
@@ -171,6 +172,28 @@ def cases():
         assert [(f["frame"], f["clicks"], f["successes"]) for f in fields[:3]] == [(0, 2, 1), (1, 4, 2), (2, 0, 0)]
 
     yield scenario("frame_border", frames, expect=frame_counts)
+
+    # Clicks of the reference segment go to its counters although it is blanked; those of the guard go nowhere. Bins are
+    # words 0 and 1, 2 and 3, ... of three; a hit is counted in the bin of the slot that its delay gives it.
+    layout = quiet(64, frame_words=16, segments=(0,) * 5 + (1,) * 3 + (2,) * 8)
+    hits = [(0, 1, 1), (0, 8, 1), (3, 8, 1), (0, 16, 1), (0, 19, 1), (1, 20, 1), (1, 40, 1), (2, 16, 1)]
+
+    def reference_counts(model):
+        ((_, first), *others) = model.reference
+        fields = [RECORDS[RecordKind.REFERENCE].unpack(record) for record in first]
+        found = [(f["bin"], f["pair"], f["first"], f["second"]) for f in fields]
+        assert found == [(0, 0, 1, 0), (0, 1, 0, 0), (1, 0, 1, 0), (1, 1, 0, 1), (2, 0, 2, 0), (2, 1, 0, 0)]
+        assert len(others) == 3
+        counters = model.counters[-1][1]
+        assert (counters["clicks_0"], counters["clicks_1"], counters["gated_out_1"]) == (0, 1, 1)
+        assert RECORDS[RecordKind.FRAME].unpack(model.frames[0][1])["clicks"] == 1
+
+    yield scenario(
+        "reference_segment",
+        with_hits(layout, *hits),
+        {"blank": 0b1011, "delay_slots_2": 4},
+        expect=reference_counts,
+    )
 
     pulser = {"pulser_period": 10, "pulser_mask": 0b1001, "pulser_lane": 2, "pulser_fine": 77}
     no_run = quiet(64, running=np.zeros(64, bool))

@@ -47,6 +47,7 @@ IDENTITY = Identity(
     fifo_frame=64,
     fifo_gap=16,
     fifo_status=16,
+    fifo_reference=512,
     link_baud=0,
 )
 

@@ -45,7 +45,7 @@ def test_running_counts_wrap():
     decoder = PacketDecoder()
     decoder.feed(event(2, 0, 2**32 - 3, 3))
     decoder.feed(event(2, 1, 0, 3))
-    assert decoder.statistics.lost_records == [0] * 5
+    assert decoder.statistics.lost_records == [0] * len(RecordKind)
 
 
 def test_a_station_armed_by_someone_else_is_no_loss():

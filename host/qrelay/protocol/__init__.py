@@ -26,6 +26,7 @@ def _protocol_hash() -> int:
         [choice.PHASE_BITS, choice.SETTING_BITS, choice.THRESHOLD_BITS, choice.counter_block(1, 2, 3).hex()],
         [units.SLOTS_PER_WORD, units.SLOTS_PER_BLOCK, units.BINS_PER_SLOT, units.FINES_PER_SLOT, units.SLOT_BITS],
         [registers.SEGMENT_KINDS, registers.LINE_MODES, registers.PROBES, registers.FRAME_MODES],
+        [registers.REFERENCE_MODES, registers.REFERENCE_BINS],
         identity._LAYOUT.format,
     ]
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")

@@ -17,6 +17,7 @@ class RecordKind(IntEnum):
     FRAME = 2
     GAP = 3
     STATUS = 4
+    REFERENCE = 5
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,17 @@ RECORDS: dict[RecordKind, Record] = {
                 _SLOT,
                 Field("alarms", 8, "low byte of system.alarms"),
                 Field("state", 8, "low byte of system.state"),
+            ),
+        ),
+        Record(
+            RecordKind.REFERENCE,
+            (
+                Field("frame", 24, "number of the (last) frame that was counted, modulo 2^24"),
+                Field("bin", 4, "bin of the reference steps: phase of the receiver's step list"),
+                Field("pair", 2, "detectors 2 * pair and 2 * pair + 1"),
+                Field("first", 16, "clicks of detector 2 * pair in the bin; 65535: that many or more"),
+                Field("second", 16, "clicks of detector 2 * pair + 1 in the bin; 65535: that many or more"),
+                Field("flags", 2, "bit 0: an alarm of system.alarms was latched when the record was made; bit 1: 0"),
             ),
         ),
     )

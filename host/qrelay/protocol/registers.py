@@ -30,6 +30,8 @@ __all__ = [
     "GROUPS",
     "LINES",
     "OUTCOMES",
+    "REFERENCE_BINS",
+    "REFERENCE_MODES",
     "SEGMENT_KINDS",
     "WINDOWS",
     "Access",
@@ -243,7 +245,13 @@ RECEIVER = Group(
         Register("enable", 1, "rw", "detector inputs are processed while running"),
         Register("windows", 1, "rw", "click pattern: 0 one bit per detector, 1 early and late bit per detector"),
         Register("live_mask", DETECTORS, "rw", "detectors that must all be live for a slot to count", reset=0xF),
-        Register("blank", 4, "rw", "segment kinds (bit per kind) in which clicks are blanked", reset=0b1010),
+        Register(
+            "blank",
+            4,
+            "rw",
+            "segment kinds (bit per kind) in which clicks are blanked; reference counters ignore the bit of reference",
+            reset=0b1010,
+        ),
         Register("rate_words", 32, "rw", "interval of the rate meter", reset=7_613_000, unit="word"),
         Register("pulser_period", 32, "rw", "test pulser: one hit every so many words; 0: off", unit="word"),
         Register("pulser_mask", DETECTORS, "rw", "test pulser: detectors to hit"),
@@ -303,6 +311,20 @@ EVENTS = Group(
     ),
 )
 
+REFERENCE_MODES = ("off", "all", "with_success", "sum")
+REFERENCE_BINS = 16
+REFERENCE = Group(
+    "reference",
+    0x2D0,
+    "Clicks of the reference segments by detector and step, whether or not receiver.blank names these segments",
+    (
+        Register("mode", 2, "rw", "reference records: " + ", ".join(f"{n} {m}" for n, m in enumerate(REFERENCE_MODES))),
+        Register("bins", 5, "rw", "bins sent: phases 0 .. bins - 1 of the step list", 4, maximum=REFERENCE_BINS),
+        Register("sum_frames", 16, "rw", "frames that mode sum adds up for one set of records", 1, "frame"),
+        Register("missed", 32, "ro", "sets of records lost since arm because the set before was still being sent"),
+    ),
+)
+
 LINK = Group(
     "link",
     0x2C0,
@@ -327,6 +349,7 @@ GROUPS: tuple[Group, ...] = (
     COUNTERS,
     EVENTS,
     LINK,
+    REFERENCE,
 )
 
 WINDOWS: tuple[Window, ...] = (

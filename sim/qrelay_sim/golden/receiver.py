@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qrelay.protocol.registers import DETECTORS, GROUPS, OUTCOMES
+from qrelay.protocol.registers import DETECTORS, GROUPS, OUTCOMES, SEGMENT_KINDS
 
 from .clicks import click_records, success_records
 from .counters import copies
@@ -17,6 +17,7 @@ from .gate import in_window
 from .matcher import click_patterns, match
 from .pulser import pulses
 from .rate import rates
+from .reference import reference_records
 
 __all__ = ["ReceiverInput", "ReceiverOutput", "receiver", "receiver_config"]
 
@@ -44,6 +45,8 @@ class ReceiverInput:
     clear: NDArray[np.bool_]
     valid: NDArray[np.bool_]
     fine: NDArray[np.uint8]
+    phase: NDArray[np.int64] | None = None
+    """Bins of the reference counters; none: 0."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class ReceiverOutput:
     clicks: NDArray[np.int64]
     clicks_beyond_four: NDArray[np.int64]
     frames: list[tuple[int, int]]
+    reference: list[tuple[int, list[int]]]
+    """Sets of reference records by the last word of what they count."""
+    reference_missed: list[int]
     counters: list[tuple[int, dict[str, int]]]
     rates: NDArray[np.int64]
     hit_bits: NDArray[np.bool_]
@@ -83,7 +89,11 @@ def _by_word(bits: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def receiver(
-    settings: Mapping[str, int], table: NDArray[np.uint8], stimulus: ReceiverInput, rate_late_words: int = 0
+    settings: Mapping[str, int],
+    table: NDArray[np.uint8],
+    stimulus: ReceiverInput,
+    rate_late_words: int = 0,
+    reference: Mapping[str, int] | None = None,
 ) -> ReceiverOutput:
     """All outputs of a receiver with constant settings and success table.
 
@@ -97,6 +107,8 @@ def receiver(
         Ticks, strobes and hits from reset on.
     rate_late_words : int
         Words from a hit to the rate meter.
+    reference : register name -> value
+        Settings of register group `reference`; none: off.
     """
     config = receiver_config(settings)
     taken, taken_fine = _input_hits(config, stimulus)
@@ -121,10 +133,12 @@ def receiver(
     early = np.zeros_like(hits)
     late = np.zeros_like(hits)
     for d in range(DETECTORS):
-        passed = live[d] & counted
-        early[d] = passed & in_window(fine[d], config[f"gate_start_{d}"], config[f"gate_width_{d}"])
-        late[d] = passed & in_window(fine[d], config[f"late_start_{d}"], config[f"late_width_{d}"])
-    clicks = early | late if config["windows"] else early
+        early[d] = live[d] & in_window(fine[d], config[f"gate_start_{d}"], config[f"gate_width_{d}"])
+        late[d] = live[d] & in_window(fine[d], config[f"late_start_{d}"], config[f"late_width_{d}"])
+    gated = early | late if config["windows"] else early.copy()
+    early &= counted
+    late &= counted
+    clicks = gated & counted
     patterns = click_patterns(early, late, config["windows"])
 
     in_rule = np.array([config["live_mask"] >> d & 1 for d in range(DETECTORS)], dtype=bool)
@@ -146,11 +160,23 @@ def receiver(
         steps[f"gated_out_{d}"] = _by_word(live[d] & ~clicks[d])
         steps[f"clicks_{d}"] = _by_word(clicks[d])
 
+    sets, missed = reference_records(
+        reference or {"mode": 0, "bins": 1, "sum_frames": 1},
+        running & (stimulus.segment == SEGMENT_KINDS.index("reference")),
+        np.zeros(len(running), np.int64) if stimulus.phase is None else stimulus.phase,
+        np.stack([_by_word(gated[d]) for d in range(DETECTORS)]),
+        running,
+        stimulus.frame_last,
+        stimulus.frame,
+        _by_word(outcomes > 0) > 0,
+    )
     return ReceiverOutput(
         success=success_records(patterns, outcomes),
         clicks=items,
         clicks_beyond_four=beyond,
         frames=frame_records(running, stimulus.frame_last, stimulus.frame, click_count, _by_word(outcomes > 0)),
+        reference=sets,
+        reference_missed=missed,
         counters=copies(steps, stimulus.latch, stimulus.clear),
         rates=np.stack([rates(_by_word(taken[d]), config["rate_words"], rate_late_words) for d in range(DETECTORS)]),
         hit_bits=hits,
