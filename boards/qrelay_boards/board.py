@@ -1,7 +1,7 @@
 """What a board is to the rest of the project: a name, a design top and the rules that its build must keep."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,8 @@ class Board:
     """Pattern of the routing switch by which an external reference goes from its pad straight to the PLL."""
     minimum_cells: Mapping[str, int]
     crossings: tuple[Crossing, ...]
+    chains: Mapping[str, int] = field(default_factory=dict)
+    """Pad -> taps of the carry chain that it feeds."""
 
     def clock_plan(self, free_running: bool = False) -> ClockPlan:
         """Clock plan from the external reference, or from the board's own oscillator for tests."""

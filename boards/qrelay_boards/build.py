@@ -13,8 +13,10 @@ from qrelay.protocol import PROTOCOL_HASH
 from qrelay_gateware.station import GATEWARE_VERSION, Station
 
 from .board import Board
+from .chain_check import broken_chains
 from .clock_plan import ClockPlan
 from .ecp5_ram_registers import absorb_output_registers
+from .ecp5_tdc import BLACK_BOX, UNSEAL
 from .timing_report import TimingError, TimingReport, check_cells, clock_names, netlist_cells
 from .toolchain import run_tool, tool_versions
 
@@ -100,6 +102,9 @@ def build(
         held = (out_dir / f"seed{seed}.log").read_text().count("Hold/min time violation")
         if held:
             broken.append(f"seed {seed}: {held} hold violations, see seed{seed}.log")
+        if board.chains:
+            placed = out_dir / f"seed{seed}.placed.json"
+            broken += [f"seed {seed}: {sentence}" for sentence in broken_chains(placed, board.chains)]
         reached = ", ".join(f"{c.clock} {c.achieved_mhz:.1f} MHz ({c.margin:.2f}x)" for c in report.clocks.values())
         progress(f"seed {seed}: {reached}; {routed[seed]:.0f} s of processor time")
 
@@ -183,9 +188,13 @@ def _synthesise(board: Board, plan: ClockPlan, station: Any, out_dir: Path, prog
     progress("synthesis")
     external = board.external_synthesis if plan.external else ""
     # Aliases of nets are removed half way: with them Yosys 0.70 stops at a failed assertion in some of these designs.
+    sealed, unseal = "", ""
+    if board.chains:
+        (out_dir / "carry.v").write_text(BLACK_BOX)
+        sealed, unseal = "read_verilog -lib carry.v; ", f"{UNSEAL}; "
     script = (
-        f"read_rtlil {TOP}.il; synth_ecp5 -top {TOP} -run begin:map_ffs; clean -purge; "
-        f"synth_ecp5 -top {TOP} -run map_ffs:; {external}; write_json {TOP}.json"
+        f"{sealed}read_rtlil {TOP}.il; synth_ecp5 -top {TOP} -run begin:map_ffs; clean -purge; "
+        f"synth_ecp5 -top {TOP} -run map_ffs:; {external}; {unseal}write_json {TOP}.json"
     )
     run_tool("yosys", ["-q", "-l", "yosys.log", "-p", script], out_dir, "yosys.messages.log")
     saved = absorb_output_registers(out_dir / f"{TOP}.json")
@@ -201,6 +210,7 @@ def _place_and_route(board: Board, seed: int, out_dir: Path) -> None:
             *("--json", f"{TOP}.json", "--lpf", f"{TOP}.lpf", "--textcfg", f"seed{seed}.config"),
             # A missed constraint is judged here, together with the crossings, so that all of them are named at once.
             *("--seed", str(seed), "--report", f"seed{seed}.report.json", "--timing-allow-fail"),
+            *(("--write", f"seed{seed}.placed.json") if board.chains else ()),
         ],
         out_dir,
         f"seed{seed}.log",
