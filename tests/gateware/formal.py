@@ -20,7 +20,8 @@ from pathlib import Path
 from types import ModuleType
 
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, Assume, ClockDomain, Module, Signal
+from amaranth.hdl import Assert, Assume, ClockDomain, Fragment, Module, Signal
+from amaranth.lib.memory import Memory
 
 from benches import require
 
@@ -93,6 +94,31 @@ class Harness:
         signal = Signal(shape, name=f"peek_{names[0].replace('.', '_').replace('[', '_').replace(']', '')}")
         self.peeks.append((signal, names))
         return signal
+
+    def add_watched(self, m: Module, name: str, component, address, mutant_depth: int):
+        """Add `component` as submodule `name`, with one more read port on its only memory.
+
+        Returns what stands at `address` in this clock. An array of the solver's is far cheaper than a register per
+        word, but has no wires to peek at. Traces of mutants have a memory of only `mutant_depth` words, as its initial
+        content makes them expensive.
+        """
+        ports = []
+        harness = self
+
+        class WatchedMemory(Memory):
+            def __init__(self, *, shape, depth, init):
+                super().__init__(shape=shape, depth=depth if harness.with_invariants else mutant_depth, init=init)
+                ports.append(self.read_port(domain="comb"))
+
+        scope = type(component).elaborate.__globals__
+        scope["Memory"] = WatchedMemory
+        try:
+            m.submodules[name] = Fragment.get(component, None)
+        finally:
+            scope["Memory"] = Memory
+        (port,) = ports
+        m.d.comb += port.addr.eq(address)
+        return port.data
 
     def invariant(self, m: Module, condition) -> None:
         """Assert what only the induction needs; a mutant must fail without it."""
