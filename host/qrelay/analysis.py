@@ -14,6 +14,8 @@ from .estimate import PairEstimate, Ratio, binary_entropy, estimate_pairs
 from .frame import FrameLayout
 from .model import RunModel
 from .protocol.choice import PHASES
+from .record_arrays import RecordArray
+from .reference_phase import reference_result
 from .sifting import Announcements, DrawsChoices, fringe_counts, phase_offset_of
 from .success_sums import CountedParts, SuccessSums
 
@@ -27,11 +29,13 @@ def analyse(
     manifest: Mapping[str, Any],
     announcements: Announcements | Iterable[Announcements],
     choices: Mapping[str, DrawsChoices],
+    reference: Iterable[RecordArray] = (),
 ) -> tuple[dict[str, Any], dict[str, Bits]]:
     """Return the result as plain values (for ``result.json``) and the sifted key bits of each sender.
 
     Only slots that the receiver's counters cover count; audited slots never enter the key. Announcements may come in
     parts, which must allow to be read twice; memory is then bounded by the largest part and the sifted key.
+    `reference` are the reference records in the order in which they came, in parts, read once where the run has any.
     """
     counted = _counted_slots(config, manifest)
     parts = CountedParts(announcements, counted.first_slot, counted.end_slot, choices)
@@ -60,6 +64,8 @@ def analyse(
         }
     else:
         result["successes"] = sum(len(part) for part in parts.announced())
+    if config.reference_records != "off":
+        result["reference"] = reference_result(config, manifest, reference)
     plain: dict[str, Any] = _without_nan(result)
     return plain, sifted
 

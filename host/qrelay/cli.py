@@ -35,6 +35,7 @@ def demo(
     dead_slots: Annotated[int | None, typer.Option(min=0, max=65535, help="dead time of the detector inputs")] = None,
     output: Annotated[Path | None, typer.Option(help="folder in which the run folder is made")] = None,
     fast: Fast = False,
+    reference: Annotated[bool, typer.Option("--reference", help="bright reference segments, phase from them")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Run the whole relay on simulated boards and compare it with theory."""
@@ -48,6 +49,7 @@ def demo(
         dead_slots=dead_slots,
         output=None if output is None else str(output),
         fast=fast,
+        reference=reference,
     )
     return run_text(text, "demo", seconds=seconds, as_json=as_json)
 

@@ -9,7 +9,7 @@ import numpy as np
 from .analysis import analyse
 from .choice_keys import SENDERS
 from .config import RunConfig
-from .run_folder import RecordedAnnouncements, RunFolder
+from .run_folder import RecordedAnnouncements, RecordedReference, RunFolder
 from .sifting import Announcements, DrawsChoices
 
 __all__ = ["RunOutcome", "conclude"]
@@ -39,7 +39,7 @@ def conclude(
     records = sum(kind["received"] for kinds in manifest["accounting"].values() for kind in kinds.values())
     on_message(f"run over; tables and result of {records:,} records")
     folder.write_tables()
-    result, sifted = analyse(config, manifest, announcements(), choices)
+    result, sifted = analyse(config, manifest, announcements(), choices, RecordedReference(folder.path))
     for name in SENDERS:
         folder.write_secret(f"{name}.sifted-key", np.packbits(sifted[name]).tobytes())
     folder.write_json("result.json", result)

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from .errors import ConfigError
 from .protocol.choice import SETTINGS, THRESHOLD_RANGE
-from .protocol.registers import DETECTORS
+from .protocol.registers import DETECTORS, REFERENCE_BINS
 from .protocol.units import SLOTS_PER_BLOCK, SLOTS_PER_WORD
 from .strict_model import StrictModel
 from .twin_settings import PathDelays, TwinSettings
@@ -134,6 +134,10 @@ class EventsConfig(StrictModel):
     clicks: Literal["off", "sample", "all"] = "sample"
     click_sample: int = Field(default=20_000, ge=0, description="clicks after which sampling stops")
     frames: Literal["off", "all", "with_success"] = "off"
+    reference: Literal["off", "all", "with_success", "sum"] = Field(
+        default="sum", description="counts of reference segments: per frame, of frames with a success, or summed"
+    )
+    reference_frames: int = Field(default=32, ge=1, le=65535, description="frames that 'sum' adds up")
 
 
 class SiftingConfig(StrictModel):
@@ -173,6 +177,12 @@ class RunConfig(StrictModel):
     twin: TwinSettings = TwinSettings()
 
     @property
+    def reference_records(self) -> Literal["off", "all", "with_success", "sum"]:
+        """Which counts of the reference segments are recorded; "off" where the frame has no such segment."""
+        has_any = any(segment.kind == "reference" for segment in self.frame.segments)
+        return self.events.reference if has_any else "off"
+
+    @property
     def simulated(self) -> bool:
         """The stations are simulated boards."""
         return self.stations.alice == TWIN
@@ -194,12 +204,31 @@ class RunConfig(StrictModel):
             if step.setting not in known:
                 there = ", ".join(names)
                 raise ValueError(f"frame.steps.{index}.setting: no setting {step.setting!r}; there are {there}")
+        self._check_reference()
         if not self.simulated:
             if self.path_delay_slots is None:
                 raise ValueError("path_delay_slots: missing; boards need the optical delay of the four paths in slots")
             if self.seed is not None:
                 raise ValueError("seed: a key from a seed is known to all; leave it out for boards")
         return self
+
+    def _check_reference(self) -> None:
+        if self.reference_records == "off":
+            return
+        bins = len({(step.setting, step.phase) for step in self.frame.steps}) or 1
+        if bins > REFERENCE_BINS:
+            raise ValueError(
+                f"frame.steps: {bins} different steps; the reference counters have {REFERENCE_BINS} bins: repeat "
+                "steps, or set events.reference = 'off'"
+            )
+        words = sum(segment.slots for segment in self.frame.segments) // SLOTS_PER_WORD
+        words *= self.events.reference_frames if self.events.reference == "sum" else 1
+        needed = DETECTORS // 2 * bins + 2
+        if words < needed:
+            raise ValueError(
+                f"events.reference: {words} words of frame are too few to send {bins} bins; give the frame "
+                f"{needed * SLOTS_PER_WORD} slots or sum more frames"
+            )
 
     def thresholds(self) -> tuple[int, ...]:
         """The seven cumulative thresholds of the senders' choices, nearest to the given probabilities."""

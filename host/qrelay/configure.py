@@ -7,8 +7,9 @@ from .config import RunConfig
 from .frame import FrameLayout
 from .modulation import sender_lines, source_lines
 from .protocol.choice import SETTINGS
-from .protocol.registers import DETECTORS, FRAME_MODES, LINES, SEGMENT_KINDS
+from .protocol.registers import DETECTORS, FRAME_MODES, LINES, REFERENCE_MODES, SEGMENT_KINDS
 from .protocol.units import SLOTS_PER_BLOCK, SLOTS_PER_WORD
+from .reference_steps import ReferenceSteps, sender_steps
 from .success_rules import success_rule
 
 __all__ = ["COUNTED_KINDS", "audit_slot", "configure", "detector_trims", "sender_steps"]
@@ -21,12 +22,6 @@ def detector_trims(config: RunConfig) -> tuple[int, ...]:
     """Extra delay of each detector input in slots."""
     trims = [detector.delay_slots for detector in config.receiver.detectors]
     return tuple(trims + [0] * (DETECTORS - len(trims)))
-
-
-def sender_steps(config: RunConfig) -> tuple[tuple[int, int], ...]:
-    """Setting and phase of each step; one step of setting 0 where the run file has none."""
-    steps = tuple((config.setting_index(step.setting), step.phase) for step in config.frame.steps)
-    return steps or ((0, 0),)
 
 
 def audit_slot(alignment: Alignment) -> int:
@@ -66,7 +61,10 @@ def configure(board: Board, role: str, config: RunConfig, alignment: Alignment, 
         registers["audit.first_slot"] = audit_slot(alignment)
     board.write_many(registers)
     board.write_table("segments", layout.entries())
-    board.write_table("steps", [setting | phase << 3 for setting, phase in steps])
+    counts = role == "receiver" and config.reference_records != "off"
+    board.write_table(
+        "steps", ReferenceSteps.of(config).table() if counts else [setting | phase << 3 for setting, phase in steps]
+    )
     if role == "receiver":
         rule = success_rule(config.receiver.success_rule, [d.name for d in config.receiver.detectors])
         board.write("receiver.windows", int(rule.windows))
@@ -91,6 +89,7 @@ def _events(role: str, config: RunConfig) -> dict[str, int]:
         "events.enable_gap": 1,
         "events.enable_status": 1,
         "events.frame_mode": FRAME_MODES.index(frames),
+        "events.enable_reference": int(receiver and config.reference_records != "off"),
         "events.status_words": 0,
     }
 
@@ -102,6 +101,9 @@ def _receiver(config: RunConfig, alignment: Alignment) -> dict[str, int]:
         "receiver.live_mask": (1 << len(detectors)) - 1,
         "receiver.blank": blank,
         "receiver.pulser_period": 0,
+        "reference.mode": REFERENCE_MODES.index(config.reference_records),
+        "reference.bins": len(ReferenceSteps.of(config).steps),
+        "reference.sum_frames": config.events.reference_frames,
     }
     for i in range(DETECTORS):
         registers[f"receiver.enable_{i}"] = int(i < len(detectors))

@@ -1,6 +1,7 @@
 """The run file of `qrelay demo`, with what the command line changes."""
 
 from importlib import resources
+from typing import Any
 
 from .errors import ConfigError
 from .protocol.units import SLOTS_PER_BLOCK
@@ -16,8 +17,12 @@ def demo_text(
     dead_slots: int | None = None,
     output: str | None = None,
     fast: bool = False,
+    reference: bool = False,
 ) -> str:
-    """Return the demonstration's TOML text; what is given replaces the default, slots rounded up to whole blocks."""
+    """Return the demonstration's TOML text; what is given replaces the default, slots rounded up to whole blocks.
+
+    With `reference` each frame begins with bright reference light, from which the run estimates the phase.
+    """
     import tomlkit
 
     document = tomlkit.parse(resources.files("qrelay").joinpath("demo.toml").read_text(encoding="utf-8"))
@@ -32,7 +37,26 @@ def demo_text(
         document["twin"]["seed"] = seed
     if dead_slots is not None:
         document["receiver"]["dead_slots"] = dead_slots
+    if reference:
+        _add_reference(document)
     return fast_text(tomlkit.dumps(document)) if fast else tomlkit.dumps(document)
+
+
+def _add_reference(document: Any) -> None:
+    """Reference, guard and quantum segments, and the light of the reference, in a parsed run file."""
+    import tomlkit
+
+    frame = document["frame"]
+    frame["segments"] = [
+        {"kind": "reference", "slots": 1280},
+        {"kind": "guard", "slots": 128},
+        {"kind": "quantum", "slots": 2688},
+    ]
+    frame["steps"] = [{"setting": "ref", "phase": phase} for phase in (0, 4, 8, 12)]
+    frame["step_slots"] = 320
+    bright = {"name": "ref", "probability": 0.0, "mean_photon_number": 0.07, "level_code": 3}
+    document["settings"].append(tomlkit.item(bright))
+    document["twin"]["reference_photon_number"] = 0.14
 
 
 def fast_text(text: str) -> str:

@@ -15,7 +15,7 @@ from .record_arrays import DTYPES, RecordArray, unpack_records
 from .sifting import Announcements
 from .spool import SpoolReader
 
-__all__ = ["announcements_in_spool", "announcements_in_table", "write_event_tables"]
+__all__ = ["announcements_in_spool", "announcements_in_table", "reference_in_table", "write_event_tables"]
 
 _ROWS = 1 << 20
 """Rows that are sorted and written together."""
@@ -32,17 +32,18 @@ _EVENT = np.dtype(
 )
 
 
-def write_event_tables(spool: Path, events: Path, frames: Path) -> None:
-    """Write success and click records in order of slots, and frame records as they came, into Parquet files.
+def write_event_tables(spool: Path, events: Path, frames: Path, reference: Path) -> None:
+    """Write success and click records in order of slots, frame and reference records as they came, into Parquet files.
 
     Each file appears as a whole or not at all. Raises OSError if the disk does not take it.
     """
     with (
         SpoolReader(spool) as reader,
         _Table(frames, DTYPES[RecordKind.FRAME], "frame") as frame_table,
+        _Table(reference, DTYPES[RecordKind.REFERENCE], "frame") as reference_table,
         _Table(events, _EVENT, "slot") as event_table,
     ):
-        _write_events(reader, _index(reader, frame_table), event_table)
+        _write_events(reader, _index(reader, frame_table, reference_table), event_table)
 
 
 class _Index:
@@ -53,12 +54,14 @@ class _Index:
         self.station, self.kind = array("B"), array("B")
 
 
-def _index(reader: SpoolReader, frames: "_Table") -> _Index:
-    """Note where events are; frame records go straight to their table."""
+def _index(reader: SpoolReader, frames: "_Table", reference: "_Table") -> _Index:
+    """Note where events are; frame and reference records go straight to their tables."""
     index = _Index()
     for block in reader:
         if block.kind == RecordKind.FRAME:
             frames.write(unpack_records(block.kind, block.words))
+        elif block.kind == RecordKind.REFERENCE:
+            reference.write(unpack_records(block.kind, block.words))
         elif block.kind in (RecordKind.SUCCESS, RecordKind.CLICK) and len(block.words):
             index.lowest.append(int((block.words & _SLOT_MASK).min()))
             index.position.append(block.position)
@@ -162,6 +165,23 @@ def announcements_in_table(path: Path) -> Iterator[Announcements]:
                 successes = columns["kind"] == int(RecordKind.SUCCESS)
                 yield Announcements(columns["slot"][successes], columns["outcome_or_detector"][successes])
     except (OSError, pa.ArrowInvalid) as error:
+        raise RunFolderError(f"cannot read {path}: {error}; it is missing, cut or damaged") from error
+
+
+def reference_in_table(path: Path) -> Iterator[RecordArray]:
+    """Records of ``reference.parquet``, part by part, as they came. Raises RunFolderError naming the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as table:
+            for group in range(table.num_row_groups):
+                rows = table.read_row_group(group)
+                records = np.empty(rows.num_rows, DTYPES[RecordKind.REFERENCE])
+                for name in records.dtype.names or ():
+                    records[name] = rows[name].to_numpy()
+                yield records
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
         raise RunFolderError(f"cannot read {path}: {error}; it is missing, cut or damaged") from error
 
 

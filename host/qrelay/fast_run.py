@@ -186,6 +186,7 @@ class FastRun:
                 for name, key in self.keys.items()
             },
             "counters": self.counters,
+            "reference_missed": 0,
             "accounting": account,
             "alarms": {name: [] for name in STATIONS},
             "click_fines": self.click_fines.tolist(),

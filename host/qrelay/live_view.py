@@ -90,6 +90,31 @@ def _show(value: float | None, std: float | None = None, *, percent: bool = Fals
     return f"{value:{form}}" + (f" +- {std:{form}}" if std is not None else "")
 
 
+def _print_reference(console: Console, reference: Mapping[str, Any]) -> None:
+    """Fringe, phase and drift of the reference segments."""
+
+    def show(name: str, unit: str = "") -> str:
+        model = reference.get(f"{name}_model")
+        return _show(reference[name], reference[f"{name}_std"]) + unit + (f" (model {model:.4g})" if model else "")
+
+    console.print(
+        f"reference: {reference['sets']:,} sets of {reference['frames_per_set']} frames, visibility at M1 "
+        f"{show('visibility_m1')}, at M2 {show('visibility_m2')}",
+        highlight=False,
+    )
+    if reference["note"]:
+        console.print(f"reference: no phase: {reference['note']}", highlight=False)
+    else:
+        console.print(
+            f"reference: phase of Alice minus Bob {show('phase_rad', ' rad')} (coherence "
+            f"{reference['phase_coherence']:.3f}), drift {show('drift_rad_per_ms', ' rad/ms')} rms",
+            highlight=False,
+        )
+    for name in ("incomplete", "saturated", "missed"):
+        if reference[name]:
+            console.print(f"reference: {reference[name]:,} sets {name}", highlight=False)
+
+
 def print_summary(outcome: Mapping[str, Any]) -> None:
     """Measured against model, with deviations in standard errors."""
     console = Console()
@@ -126,6 +151,8 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
         )
         if outcome["rate_zero_because"]:
             console.print(f"no key: {outcome['rate_zero_because']}", highlight=False)
+    if "reference" in outcome:
+        _print_reference(console, outcome["reference"])
     if not all(station["rtl"] for station in outcome["stations"].values()):
         console.print("drawn by the fast twin: no gateware was run, on boards or simulated", highlight=False)
     for name, report in outcome["audit"].items():

@@ -58,6 +58,7 @@ class Run:
         self.collector = Collector(self.boards, folder, config, self.alignment.first_slot, self.tally)
         self.start_places: dict[str, int] = {}
         self.counters: dict[str, int] = {}
+        self.reference_missed = 0
         self.trouble: str | None = None
         self.stopped = False
         self.slots_done = 0
@@ -153,6 +154,7 @@ class Run:
                 for name, key in self.keys.items()
             },
             "counters": self.counters,
+            "reference_missed": self.reference_missed,
             "accounting": self.collector.accounting,
             "alarms": self.collector.alarms,
             "click_fines": self.collector.click_fines.tolist(),
@@ -205,6 +207,7 @@ class Run:
 
     def _read_counters(self) -> None:
         self.counters = self.boards["receiver"].counters()
+        self.reference_missed = self.boards["receiver"].read("reference.missed")
 
     def _audit(self, name: str) -> AuditReport | None:
         try:

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RunFolderError
-from .event_tables import announcements_in_spool, announcements_in_table, write_event_tables
+from .event_tables import announcements_in_spool, announcements_in_table, reference_in_table, write_event_tables
+from .record_arrays import RecordArray
 from .sifting import Announcements
 from .spool import Spool
 
-__all__ = ["RecordedAnnouncements", "RunFolder", "read_announcements"]
+__all__ = ["RecordedAnnouncements", "RecordedReference", "RunFolder", "read_announcements"]
 
 _SPOOL = "events.spool"
 _EVENTS = "events.parquet"
 _FRAMES = "frames.parquet"
+_REFERENCE = "reference.parquet"
 
 
 class RunFolder:
@@ -65,10 +67,10 @@ class RunFolder:
         self._replace(self.path / name, content, 0o600)
 
     def write_tables(self) -> None:
-        """Turn the spool into ``events.parquet`` and ``frames.parquet``; the spool goes once both are on disk."""
+        """Turn the spool into events, frames and reference ``.parquet``; the spool goes once all are on disk."""
         self.spool.close()
         try:
-            write_event_tables(self.path / _SPOOL, self.path / _EVENTS, self.path / _FRAMES)
+            write_event_tables(self.path / _SPOOL, self.path / _EVENTS, self.path / _FRAMES, self.path / _REFERENCE)
         except OSError as error:
             raise RunFolderError(
                 f"cannot write the tables of {self.path}: {error}; the records are kept in {_SPOOL}"
@@ -110,6 +112,19 @@ class RecordedAnnouncements:
             yield announcements_in_spool(spool)
         else:
             yield from announcements_in_table(self.folder / _EVENTS)
+
+
+class RecordedReference:
+    """Reference records of a run folder, part by part as they came, read anew by each iteration.
+
+    Raises RunFolderError naming the file that is missing or damaged.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def __iter__(self) -> Iterator[RecordArray]:
+        yield from reference_in_table(self.folder / _REFERENCE)
 
 
 def read_announcements(folder: Path | str) -> Announcements:

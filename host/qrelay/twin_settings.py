@@ -74,6 +74,12 @@ class TwinSettings(StrictModel):
     mean_photon_number_by_level_code: tuple[_Photons, _Photons, _Photons, _Photons] | None = Field(
         default=None, description="leaving a user for level code 0 to 3; none: as the [[settings]] of the run say"
     )
+    reference_photon_number: _Photons = Field(
+        default=0.0, description="of the reference light leaving the source in reference segments, both arms together"
+    )
+    reference_visibility: _Probability = Field(
+        default=0.95, description="of the reference's interference with users' light of equal intensity"
+    )
     phase_offset_rad: float = Field(default=0.0, description="constant added to Alice's phase minus Bob's")
     phase_drift_rad_per_ms: float = Field(default=0.0, ge=0, description="rms slope of the phase difference")
     phase_drift_correlation_ms: float = Field(default=1.0, gt=0, description="correlation time of that slope")
@@ -99,6 +105,11 @@ class TwinSettings(StrictModel):
                 raise ValueError(
                     f"{key} = {getattr(self, key)} needs the fast twin: set engine = 'fast', or leave it out"
                 )
+        if self.engine == "fast" and self.reference_photon_number:
+            raise ValueError(
+                f"reference_photon_number = {self.reference_photon_number}: the fast twin draws no reference light; "
+                "set engine = 'rtl', or give 0"
+            )
         return self
 
     def arm_km(self) -> dict[str, float]:

@@ -25,6 +25,7 @@ from qrelay_sim.drift import PhaseDrift
 from qrelay_sim.parameters import RelayParameters
 from qrelay_sim.pattern_tables import CODES, OTHER_PATTERNS, UNKNOWN_PAIR, PatternTables, pair_codes
 from qrelay_sim.rare_events import RareEvents
+from qrelay_sim.reference_light import ReferenceLight
 
 __all__ = ["CODES", "Edges", "OpticsSettings", "RelayOptics"]
 
@@ -65,6 +66,10 @@ class OpticsSettings:
     pulse_fine, jitter_ps, tail_ps, fine_bins
         Place of the edges, see `EdgeTiming`. The tail is the dot's lifetime; users' pulses are carved to match, so all
         light has one envelope.
+    reference_photons : float
+        Mean photon number of the reference light leaving the source in a reference slot, both arms together.
+    reference_visibility : float
+        Visibility of its interference with users' light of equal intensity.
     gate_width_fines : int
         Gate for which ``dark_count_per_gate`` holds. The dark clicks of a whole slot are drawn, as 1 - (1 - p_d)^(256 /
         width), uniformly in the slot: a gate of that width then passes p_d. The default 256 makes p_d per slot.
@@ -84,6 +89,8 @@ class OpticsSettings:
     tail_ps: float = 80.0
     fine_bins: int = 2
     gate_width_fines: int = _FINES_PER_SLOT
+    reference_photons: float = 0.0
+    reference_visibility: float = 1.0
 
     def __post_init__(self) -> None:
         for key, levels in (("levels_a", self.levels_a), ("levels_b", self.levels_b or self.levels_a)):
@@ -116,8 +123,8 @@ class RelayOptics:
         self.slot = 0
         """First slot of the next batch, counted from the creation of this object."""
         self._tables = PatternTables(settings.parameters, settings.levels_a, settings.levels_b or settings.levels_a)
-        streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(7)]
-        dark, drift, afterpulse, self._jitter, self._tail, self._stray, light = streams
+        streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(9)]
+        dark, drift, afterpulse, self._jitter, self._tail, self._stray, light, reference, common = streams
         slot_ps = 1e12 / settings.parameters.slot_rate_hz
         gaps, marks = light.spawn(2)
         probabilities = self._tables.class_probability
@@ -148,6 +155,22 @@ class RelayOptics:
             else None
         )
 
+        self._reference = self._reference_light(reference, common)
+
+    def _reference_light(self, rng: np.random.Generator, drift: np.random.Generator) -> ReferenceLight:
+        """The reference's own phase drifts as much as the difference of the users' does."""
+        settings = self.settings
+        eta_a, left, right, eta_b = settings.parameters.arm_transmittances
+        levels = np.zeros((2, CODES))
+        for user, (eta, mean) in enumerate(
+            ((eta_a, settings.levels_a), (eta_b, settings.levels_b or settings.levels_a))
+        ):
+            levels[user, : len(mean)] = eta * np.asarray(mean)
+        half = settings.reference_photons / 2
+        slope, memory = settings.drift_slope_rms_rad_per_ms, settings.drift_correlation_ms
+        common = PhaseDrift(slope, memory, settings.parameters.slot_rate_hz, drift) if slope else None
+        return ReferenceLight(levels, (half * left, half * right), settings.reference_visibility, common, rng)
+
     def phase_error(self, slots: NDArray[np.int64]) -> NDArray[np.float64]:
         """Constant plus drift [rad] added to the phase difference at slots counted as in `slot`; for comparisons."""
         drift = self._drift.at(slots) if self._drift else np.zeros(len(slots))
@@ -160,11 +183,13 @@ class RelayOptics:
         intensity_code_b: NDArray[np.uint8],
         phase_b: NDArray[np.uint8],
         source_on: NDArray[np.bool_],
+        reference_on: NDArray[np.bool_] | None = None,
     ) -> Edges:
         """Edges of the next n slots.
 
         The arguments, n values each, are what meets at the nodes in these slots: intensity codes, phase indices 0..15
-        (in 1/16 turn), and whether the source was pumped and open.
+        (in 1/16 turn), whether the source was pumped and open, and whether it sent reference light instead: photons and
+        reference light do not share a slot. Without `reference_on` there is no reference light.
         """
         n = len(intensity_code_a)
         for key, values in (
@@ -180,7 +205,11 @@ class RelayOptics:
         if max(intensity_code_a.max(), intensity_code_b.max()) >= CODES:
             raise ValueError(f"an intensity code is {CODES} or more; give codes of the configured levels")
         pair = pair_codes(intensity_code_a, intensity_code_b, source_on)
-        light = self._light(pair, phase_a, phase_b)
+        if reference_on is None or not reference_on.any():
+            light = self._light(pair, phase_a, phase_b)
+        else:
+            bright = self._reference_clicks((intensity_code_a, intensity_code_b), (phase_a, phase_b), reference_on)
+            light = np.sort(np.concatenate((bright, self._light(pair, phase_a, phase_b, reference_on))))
         dark = self._dark.take(4 * n)
         keys = light
         if len(dark):
@@ -190,18 +219,40 @@ class RelayOptics:
         self.slot += n
         return Edges(*self._timing.place(keys, self._jitter, self._tail, self._stray))
 
-    def _light(
-        self, pair: NDArray[np.uint8], phase_a: NDArray[np.uint8], phase_b: NDArray[np.uint8]
+    def _reference_clicks(
+        self,
+        codes: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+        phases: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+        reference_on: NDArray[np.bool_],
     ) -> NDArray[np.int64]:
-        """Sorted keys of the clicks that light makes."""
+        """Sorted keys of the clicks in reference slots."""
+        slots = np.flatnonzero(reference_on)
+        user_codes = np.stack([code[slots] for code in codes])
+        user_phases = np.stack([phase[slots] for phase in phases]).astype(np.float64) * (2 * np.pi / 16)
+        user_phases[0] += self.phase_error(slots + self.slot)
+        return self._reference.sample(slots, user_codes, user_phases, self.slot)
+
+    def _light(
+        self,
+        pair: NDArray[np.uint8],
+        phase_a: NDArray[np.uint8],
+        phase_b: NDArray[np.uint8],
+        left_out: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.int64]:
+        """Sorted keys of the clicks that light of the users and photons make, but for slots `left_out`."""
         classes = self._tables.class_of_pair[pair]
-        lowest, highest = int(classes.min()), int(classes.max())
+        here = classes if left_out is None else classes[~left_out]
+        if not len(here):
+            return np.zeros(0, np.int64)
+        lowest, highest = int(here.min()), int(here.max())
         if highest == UNKNOWN_PAIR:
             raise ValueError(
                 f"an intensity code has no level: levels_a has {len(self.settings.levels_a)} and levels_b "
                 f"{len(self.settings.levels_b or self.settings.levels_a)}; add the missing level"
             )
-        if lowest == highest:
+        if left_out is not None:
+            classes[left_out] = UNKNOWN_PAIR
+        elif lowest == highest:
             return self._class_light(lowest, self._candidates[lowest].take(len(pair)), pair, phase_a, phase_b)
         keys = []
         for kind in range(lowest, highest + 1):

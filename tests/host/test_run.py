@@ -89,7 +89,8 @@ def test_the_run_folder_holds_everything_and_gives_the_same_result_again(relay, 
     outcome = go(text(tmp_path, slots=4_000_000))
     folder = Path(outcome.folder)
     assert {path.name for path in folder.iterdir()} == {
-        "config.toml", "manifest.json", "events.parquet", "frames.parquet", "log.jsonl", "result.json",
+        "config.toml", "manifest.json", "events.parquet", "frames.parquet", "reference.parquet", "log.jsonl",
+        "result.json",
         "alice.choice-key", "bob.choice-key", "alice.sifted-key", "bob.sifted-key",
     }  # fmt: skip
     manifest = json.loads((folder / "manifest.json").read_text())

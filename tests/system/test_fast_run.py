@@ -49,7 +49,15 @@ def test_run_folder_is_that_of_a_run_on_boards(tmp_path):
     folder = Path(outcome.folder)
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        *("config.toml", "manifest.json", "events.parquet", "frames.parquet", "log.jsonl", "result.json"),
+        *(
+            "config.toml",
+            "manifest.json",
+            "events.parquet",
+            "frames.parquet",
+            "reference.parquet",
+            "log.jsonl",
+            "result.json",
+        ),
         *(f"{name}.{kind}" for name in ("alice", "bob") for kind in ("choice-key", "sifted-key")),
     }
     for name in names:

@@ -29,7 +29,7 @@ from .click_queue import ClickQueue
 from .endpoint import Endpoint, PtyEndpoint, TcpEndpoint
 from .native import build_library
 from .station import HIT_DTYPE, PULSE_DTYPE, NativeStation, Stepped
-from .wiring import LEVEL_SHIFT, PHASE_MASK, PULSE, DelayLine, FibrePaths, sender_light, source_light
+from .wiring import LEVEL_SHIFT, PHASE_MASK, PULSE, REFERENCE, DelayLine, FibrePaths, sender_light, source_light
 
 __all__ = ["EMITTERS", "STATIONS", "Twin"]
 
@@ -67,6 +67,8 @@ def optics_settings(settings: TwinSettings) -> OpticsSettings:
         afterpulse_probability=settings.afterpulse_probability,
         pulse_fine=settings.arrival_fines,
         jitter_ps=settings.jitter_ps,
+        reference_photons=settings.reference_photon_number,
+        reference_visibility=settings.reference_visibility,
     )
 
 
@@ -221,10 +223,15 @@ class Twin(ClosedAtExit):
         if batch.started:
             self._reset_light()
         light = {name: self._fibres[name].pass_through(batch.codes[name]) for name in EMITTERS}
-        alice, bob = light["alice"], light["bob"]
+        alice, bob, source = light["alice"], light["bob"], light["source"]
         with self._light_lock:
             slots, detectors, fines = self._optics.sample(
-                self._level(alice), alice & _PHASE_MASK, self._level(bob), bob & _PHASE_MASK, light["source"] >= PULSE
+                self._level(alice),
+                alice & _PHASE_MASK,
+                self._level(bob),
+                bob & _PHASE_MASK,
+                source == PULSE,
+                source == REFERENCE,
             )
         delays = np.array([self.paths.m1_delay] * 2 + [self.paths.m2_delay] * 2, np.int64)
         self._clicks.put(slots + self._light_slot + delays[detectors], detectors, fines)

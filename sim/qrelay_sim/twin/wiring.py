@@ -5,17 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL_SHIFT", "PHASE_MASK", "PULSE", "DelayLine", "FibrePaths", "sender_light", "source_light"]
+__all__ = ["LEVEL_SHIFT", "PHASE_MASK", "PULSE", "REFERENCE", "DelayLine", "FibrePaths", "sender_light", "source_light"]
 
 # Lines of a sender (system.md section 3): 0 carve, 1-2 level code, 3-6 phase index, 7 frame marker.
 # Lines of the source: 0 pump clock, 1 reference switch, 2 shutter (high blocks).
 _CARVE, _LEVEL, _PHASE = 0, (1, 2), (3, 4, 5, 6)
-_PUMP, _SHUTTER = 0, 2
+_PUMP, _REFERENCE_SWITCH, _SHUTTER = 0, 1, 2
 
 PHASE_MASK = 0x0F
 LEVEL_SHIFT = 4
 PULSE = 0x40
-"""A sender's light code: bits 3:0 phase index, 5:4 level code, 6 a pulse is there. The source's: bit 6 a photon."""
+REFERENCE = 0x20
+"""A sender's light code: bits 3:0 phase index, 5:4 level code, 6 a pulse is there. The source's: bit 6 a photon, bit 5
+reference light."""
 
 
 def _first_bin(line: int) -> NDArray[np.bool_]:
@@ -35,8 +37,12 @@ def sender_light() -> NDArray[np.uint8]:
 
 
 def source_light() -> NDArray[np.uint8]:
-    """Light code of the source: it is pumped in the first bin and its shutter is open."""
-    return np.where(_first_bin(_PUMP) & ~_first_bin(_SHUTTER), PULSE, 0).astype(np.uint8)
+    """Light code of the source: it is pumped in the first bin and its shutter is open, or the reference is let in.
+
+    The shutter is in the dot's path alone. Of both at once the detectors would see the reference.
+    """
+    photon = np.where(_first_bin(_PUMP) & ~_first_bin(_SHUTTER), PULSE, 0)
+    return np.where(_first_bin(_REFERENCE_SWITCH), REFERENCE, photon).astype(np.uint8)
 
 
 class DelayLine:
