@@ -36,7 +36,7 @@ class TdcChannel(wiring.Component):
     Data cross held for a whole word: into the gear clock where `capture` is high, that is, in the middle of the word;
     out of it a quarter of a word or more after they changed.
 
-    Latency: `latency` words from the word in which an edge reaches the chain to `word`, half a word less to `density`;
+    Latency: `latency` words from the word in which an edge reaches the chain to `word`, one less to `density`;
     settings and table entries act within three words.
     Reset (domain ``gear``): no hits until new ones have passed; settings and table are kept.
     Overflow: hits beyond one per two slots are only counted, in `extra`, at most 31 per capture.
@@ -110,11 +110,13 @@ class TdcChannel(wiring.Component):
 
         # Out of the gear clock: two captures at a time.
         earlier = Signal(TimedHit)
+        # Encoder and table take an odd number of captures each: a code waits for one more, to be paired like its hit.
+        code = Signal(TapHit)
         earlier_code = Signal(TapHit)
         held = Signal(TdcWord)
         held_code = Signal(TapHit)
         halves = (earlier, calibration.timed)
-        m.d.gear += [earlier.eq(calibration.timed), earlier_code.eq(encoder.hit)]
+        m.d.gear += [earlier.eq(calibration.timed), code.eq(encoder.hit), earlier_code.eq(code)]
         with m.If(self.capture):
             for half, timed in enumerate(halves):
                 first = half * SLOTS_PER_WORD // CAPTURES_PER_WORD
@@ -125,6 +127,6 @@ class TdcChannel(wiring.Component):
                     held.hits[first + 1].fine.eq(timed.fine),
                     held.extra[half].eq(timed.extra),
                 ]
-            m.d.gear += held_code.eq(Mux(earlier_code.valid, earlier_code, encoder.hit))
+            m.d.gear += held_code.eq(Mux(earlier_code.valid, earlier_code, code))
         m.d.sync += [self.word.eq(held), self.density.eq(held_code)]
         return m

@@ -1,13 +1,14 @@
-"""Golden models of `tdc_encoder.TdcEncoder` and of the tables of `tdc_calibration`."""
+"""Golden models of `tdc_encoder.TdcEncoder`, of the tables of `tdc_calibration` and of `tdc_channel.TdcChannel`."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qrelay.protocol.tdc import CODE_BITS, GROUP_TAPS, HISTOGRAM_BITS
+from qrelay.protocol.tdc import CODE_BITS, GROUP_TAPS, HISTOGRAM_BITS, SLOTS_PER_CAPTURE
+from qrelay.protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
 
-__all__ = ["TapHits", "calibrated", "encode", "histogram"]
+__all__ = ["ChannelWords", "TapHits", "calibrated", "channel_words", "encode", "histogram"]
 
 
 @dataclass(frozen=True)
@@ -67,3 +68,27 @@ def calibrated(codes: NDArray[np.int64], table: NDArray[np.int64]) -> NDArray[np
 def histogram(valid: NDArray[np.bool_], codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Counts by code, modulo 2^32."""
     return np.bincount(codes[valid], minlength=1 << CODE_BITS) % (1 << HISTOGRAM_BITS)
+
+
+@dataclass(frozen=True)
+class ChannelWords:
+    """What a channel gives by slot, by capture and by word; fines and codes are 0 where there is no hit."""
+
+    valid: NDArray[np.bool_]
+    fine: NDArray[np.uint8]
+    extra: NDArray[np.int64]
+    first: NDArray[np.bool_]
+    first_code: NDArray[np.int64]
+    """The first hit of a word."""
+
+
+def channel_words(hits: TapHits, table: NDArray[np.int64]) -> ChannelWords:
+    """Slots and words of consecutive captures, an even number of them: the first shows slots 0 and 1 of a word."""
+    time = calibrated(hits.code, table)
+    slots = np.arange(SLOTS_PER_CAPTURE) == time[:, np.newaxis] // FINES_PER_SLOT
+    valid = (slots & hits.valid[:, np.newaxis]).ravel()
+    fine = np.repeat(time % FINES_PER_SLOT, SLOTS_PER_CAPTURE)
+    by_word = hits.valid.reshape(-1, SLOTS_PER_WORD // SLOTS_PER_CAPTURE)
+    codes = hits.code.reshape(by_word.shape)
+    first_code = codes[np.arange(len(codes)), by_word.argmax(axis=1)]
+    return ChannelWords(valid, np.where(valid, fine, 0).astype(np.uint8), hits.extra, by_word.any(axis=1), first_code)
