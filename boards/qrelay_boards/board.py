@@ -10,6 +10,7 @@ from .clock_plan import ClockPlan, solve
 
 if TYPE_CHECKING:
     from .build import BuildResult
+    from .ecp5_board import Ecp5Wiring
 
 __all__ = ["Board", "Crossing"]
 
@@ -32,18 +33,22 @@ class Board:
     """An FPGA board.
 
     `top` makes the design from a clock plan and a station; `facts` gives what the station tells the host about the
-    board. The other fields are the rules of `build` and `flash`.
+    board. The other fields are the rules of `build` and `flash`. `ecp5_board.ecp5_board` makes one from a page of pins.
     """
 
     name: str
     description: str
+    wiring: "Ecp5Wiring"
     platform: Callable[[], Any]
     top: Callable[[ClockPlan, Any], Any]
     facts: Callable[[ClockPlan], Any]
     device_options: tuple[str, ...]
     reference_hz: Fraction
     oscillator_hz: Fraction
-    loader_board: str
+    loader: tuple[str, ...]
+    """Options by which openFPGALoader finds the board."""
+    loader_keeps: bool
+    """Loading always writes the flash, as a boot loader does."""
     serial_port: str
     pads: tuple[str, ...]
     clock_sources: Mapping[str, tuple[str, str]]

@@ -11,6 +11,9 @@ Domains
     The board's oscillator: supervision and start.
 """
 
+from fractions import Fraction
+from math import ceil
+
 from amaranth.hdl import Instance, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
@@ -188,7 +191,12 @@ class StartSequence(wiring.Component):
     STOP comes from the oscillator, whose edges lie anywhere against the edge clock, so each try has an even chance; the
     wait grows from try to try in case oscillator and slot grid have a common measure.
 
-    Everything is in the domain ``osc``. One try takes about 4 us at 25 MHz.
+    Everything is in the domain ``osc``. One try takes about 4 us.
+
+    Parameters
+    ----------
+    oscillator_hz : Fraction
+        Frequency of ``osc``; faster ones than 25 MHz wait more clocks.
 
     Ports
     -----
@@ -215,10 +223,15 @@ class StartSequence(wiring.Component):
     locked: Out(1)
     phase_lost: Out(1)
 
-    SETTLE_CLOCKS = 16
+    SETTLE_S = Fraction(64, 10**8)
     """Wait around each change of STOP and reset."""
-    VERDICT_CLOCKS = 64
-    """Wait for 15 equal words and the synchronisers: 1.3 words per clock are enough."""
+    VERDICT_S = 4 * SETTLE_S
+    """Wait for 15 equal words and the synchronisers: 84 words are enough."""
+
+    def __init__(self, oscillator_hz: Fraction = Fraction(25_000_000)):
+        self._settle_clocks = max(16, ceil(oscillator_hz * self.SETTLE_S))
+        self._verdict_clocks = max(64, ceil(oscillator_hz * self.VERDICT_S))
+        super().__init__()
 
     def elaborate(self, platform):
         m = Module()
@@ -227,12 +240,12 @@ class StartSequence(wiring.Component):
         m.submodules.in_step_sync = FFSynchronizer(self.in_step, in_step, o_domain="osc")
         m.submodules.off_step_sync = FFSynchronizer(self.off_step, off_step, o_domain="osc")
 
-        wait = Signal(range(self.VERDICT_CLOCKS))
+        wait = Signal(range(self._verdict_clocks))
         tries = Signal(4)
         settled = Signal()
         judged = Signal()
-        m.d.comb += settled.eq(wait >= self.SETTLE_CLOCKS + tries)
-        m.d.comb += judged.eq(wait == self.VERDICT_CLOCKS - 1)
+        m.d.comb += settled.eq(wait >= self._settle_clocks + tries)
+        m.d.comb += judged.eq(wait == self._verdict_clocks - 1)
         m.d.osc += wait.eq(wait + 1)
         m.d.osc += self.phase_lost.eq(0)
         with m.FSM(domain="osc", init="HOLD"):
@@ -287,6 +300,11 @@ class EdgeClockTree(wiring.Component):
 
     The top connects `gear_clock` and `gearbox_reset` to the domains ``gear`` (asynchronous reset) and ``gear_n``.
 
+    Parameters
+    ----------
+    oscillator_hz : Fraction
+        Frequency of ``osc``.
+
     Ports
     -----
     edge_in : In(1)
@@ -310,9 +328,13 @@ class EdgeClockTree(wiring.Component):
     locked: Out(1)
     phase_lost: Out(1)
 
+    def __init__(self, oscillator_hz: Fraction = Fraction(25_000_000)):
+        self._oscillator_hz = oscillator_hz
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
-        m.submodules.sequence = sequence = StartSequence()
+        m.submodules.sequence = sequence = StartSequence(self._oscillator_hz)
         m.submodules.phase = phase = GearPhase()
         m.submodules.follow_sync = FFSynchronizer(sequence.follow, phase.follow, o_domain="gear", init=1)
         m.submodules.eclksync = Instance("ECLKSYNCB", i_ECLKI=self.edge_in, i_STOP=sequence.stop, o_ECLKO=self.edge)

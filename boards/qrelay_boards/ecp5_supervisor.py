@@ -1,6 +1,7 @@
 """Supervision of reference and PLL by the board's own oscillator, which runs whatever becomes of the reference."""
 
 from fractions import Fraction
+from math import ceil
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
@@ -14,8 +15,8 @@ class ReferenceMonitor(wiring.Component):
     """Tell whether the reference runs, and near its rate.
 
     The reference is divided by 64 in its own domain ``reference``; the oscillator (domain ``osc``) counts the changes
-    of the divided clock in windows of 1024 clocks. Good means a count within 5 % of the expected one; the reference is
-    missed as soon as no change comes for twice its expected time, a few microseconds.
+    of the divided clock in windows of 41 us or more. Good means a count within 5 % of the expected one; the reference
+    is missed as soon as no change comes for twice its expected time, a few microseconds.
 
     Reset: not good. Latency: up to two windows until good.
 
@@ -28,7 +29,7 @@ class ReferenceMonitor(wiring.Component):
     good: Out(1)
 
     DIVIDER = 64
-    WINDOW = 1024
+    WINDOW_S = Fraction(4096, 10**8)
     TOLERANCE = Fraction(5, 100)
 
     def __init__(self, reference_hz: Fraction, oscillator_hz: Fraction):
@@ -38,7 +39,8 @@ class ReferenceMonitor(wiring.Component):
                 f"reference {float(reference_hz) / 1e6:g} MHz: too fast to be watched by an oscillator of "
                 f"{float(oscillator_hz) / 1e6:g} MHz; at most {float(oscillator_hz * self.DIVIDER / 6) / 1e6:g} MHz"
             )
-        expected = half_periods * self.WINDOW
+        self.window = 1 << (ceil(oscillator_hz * self.WINDOW_S) - 1).bit_length()
+        expected = half_periods * self.window
         self.lowest = int(expected * (1 - self.TOLERANCE))
         self.highest = int(expected * (1 + self.TOLERANCE)) + 1
         self.longest_gap = int(2 / half_periods) + 2
@@ -56,11 +58,11 @@ class ReferenceMonitor(wiring.Component):
         m.d.osc += before.eq(level)
         m.d.comb += changed.eq(level ^ before)
         gap = Signal(range(self.longest_gap + 1))
-        window = Signal(range(self.WINDOW))
-        count = Signal(range(self.WINDOW + 1))
+        window = Signal(range(self.window))
+        count = Signal(range(self.window + 1))
         m.d.osc += window.eq(window + 1)
         m.d.osc += count.eq(count + changed)
-        with m.If(window == self.WINDOW - 1):
+        with m.If(window == self.window - 1):
             m.d.osc += count.eq(0)
             m.d.osc += self.good.eq((count >= self.lowest) & (count <= self.highest))
         with m.If(changed):
@@ -115,8 +117,10 @@ class Supervisor(wiring.Component):
     ----------
     external : bool
         There is a reference apart from the oscillator, which can be lost.
+    oscillator_hz : Fraction
+        Frequency of ``osc``.
     relock_clocks : int
-        Wait for a lock before the PLL is reset.
+        Wait for a lock before the PLL is reset, `RELOCK_S` by default.
 
     Ports
     -----
@@ -125,7 +129,7 @@ class Supervisor(wiring.Component):
     pll_lock : In(1)
         Asynchronous.
     pll_reset : Out(1)
-        A pulse of 16 oscillator clocks, where the reference is good and there is no lock for `RELOCK_CLOCKS`.
+        A pulse of 16 oscillator clocks, where the reference is good and there is no lock for so long.
     pll_good : Out(1)
         Domain ``osc``: steady lock on a good reference.
     started : Out(1)
@@ -143,13 +147,18 @@ class Supervisor(wiring.Component):
     lock_lost: Out(1)
 
     STEADY_CLOCKS = 256
-    RELOCK_CLOCKS = 1 << 18
-    """10 ms at 25 MHz; a PLL locks within 15 ms at most, usually in well under one."""
+    RELOCK_S = Fraction(21, 1000)
+    """A PLL locks within 15 ms at most, usually in well under one."""
     RESET_CLOCKS = 16
 
-    def __init__(self, external: bool = True, relock_clocks: int = 2 * RELOCK_CLOCKS):
+    def __init__(
+        self,
+        external: bool = True,
+        oscillator_hz: Fraction = Fraction(25_000_000),
+        relock_clocks: int | None = None,
+    ):
         self._external = external
-        self._relock_clocks = relock_clocks
+        self.relock_clocks = relock_clocks or ceil(oscillator_hz * self.RELOCK_S)
         super().__init__()
 
     def elaborate(self, platform):
@@ -174,11 +183,11 @@ class Supervisor(wiring.Component):
             m.d.osc += self.started.eq(1)
         m.d.comb += lock_event.event.eq(self.started & ~lock)
 
-        waited = Signal(range(self._relock_clocks + self.RESET_CLOCKS))
-        m.d.comb += self.pll_reset.eq(waited >= self._relock_clocks)
+        waited = Signal(range(self.relock_clocks + self.RESET_CLOCKS))
+        m.d.comb += self.pll_reset.eq(waited >= self.relock_clocks)
         with m.If(~self.reference_good | lock & ~self.pll_reset):
             m.d.osc += waited.eq(0)
-        with m.Elif(waited == self._relock_clocks + self.RESET_CLOCKS - 1):
+        with m.Elif(waited == self.relock_clocks + self.RESET_CLOCKS - 1):
             m.d.osc += waited.eq(0)
         with m.Else():
             m.d.osc += waited.eq(waited + 1)

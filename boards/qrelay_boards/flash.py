@@ -32,18 +32,20 @@ def _program() -> str:
 def flash(board: Board, bitstream: Path, *, persistent: bool = False, timeout_seconds: float = 300) -> None:
     """Load `bitstream` into `board`: into the FPGA until the next power cycle, or with `persistent` into its flash.
 
-    Raises FlashError where the program, libusb or the board is missing, or the loading fails.
+    Raises FlashError where the program, libusb or the board is missing, the board cannot be loaded in this way, or the
+    loading fails.
     """
     bitstream = Path(bitstream)
     if not bitstream.is_file():
         raise FlashError(f"bitstream {bitstream} does not exist; make it with `qrelay build {board.name}`")
-    command = [
-        _program(),
-        "--board",
-        board.loader_board,
-        "--write-flash" if persistent else "--write-sram",
-        str(bitstream),
-    ]
+    if board.loader_keeps and not persistent:
+        raise FlashError(
+            f"{board.name} is loaded by its boot loader, which writes the flash and replaces what is there: "
+            "give --persistent"
+        )
+    # A boot loader takes the file as it is and has no ways to choose from.
+    way = [] if board.loader_keeps else ["--write-flash" if persistent else "--write-sram"]
+    command = [_program(), *board.loader, *way, str(bitstream)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout_seconds)
     except subprocess.TimeoutExpired:
@@ -58,7 +60,7 @@ def flash(board: Board, bitstream: Path, *, persistent: bool = False, timeout_se
         raise FlashError("libusb-1.0 is missing: install it (Debian: apt install libusb-1.0-0)")
     if "permission" in words or "access denied" in words:
         raise FlashError(f"no permission for the {board.name} on USB: add openFPGALoader's udev rules, or run as root")
-    if any(sign in words for sign in ("device not found", "no device", "unable to open ftdi", "no cable")):
+    if any(sign in words for sign in ("device not found", "no device", "unable to open ftdi", "no cable", "no dfu")):
         raise FlashError(
             f"no {board.name} found on USB: connect {board.serial_port}; another program that holds it also hides it"
         )

@@ -9,6 +9,7 @@ from amaranth.hdl import Module
 from stand_in import StandIn
 
 from qrelay.protocol import PROTOCOL_HASH
+from qrelay.protocol.identity import Capability
 from qrelay_boards import boards
 from qrelay_boards.build import build
 from qrelay_boards.timing_report import TimingError
@@ -17,19 +18,25 @@ from qrelay_boards.toolchain import ToolError, run_tool
 BOARD = boards()["ulx3s-85f"]
 FACTS = BOARD.facts(BOARD.clock_plan())
 CELLS = dict(BOARD.minimum_cells) | {"DP16KD": 1}
+PINS = {"ulx3s-85f": (10, 5), "ecpix5-85f": (10, 5), "butterstick-85f": (10, 5), "orangecrab-85f": (5, 2)}
+"""Output pins with gearboxes: lines, start and probe; input pins: detectors and start."""
+CORNERS = {"ulx3s-85f": "UR", "ecpix5-85f": "UR", "butterstick-85f": "LL", "orangecrab-85f": "UR"}
+"""Place of the PLL: the corner of the die to which the reference pin leads."""
+FREE_PPB = 550_046
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("free_running", [False, True])
-def test_build(tmp_path, free_running):
+@pytest.mark.parametrize(("name", "free_running"), [*((name, False) for name in PINS), ("ulx3s-85f", True)])
+def test_build(tmp_path, name, free_running):
+    board = boards()[name]
     said = []
     result = build(
-        BOARD,
+        board,
         out_dir=tmp_path,
         free_running=free_running,
         progress=said.append,
-        station=StandIn(FACTS),
-        minimum_cells=CELLS,
+        station=StandIn(board.facts(board.clock_plan(free_running))),
+        minimum_cells=dict(board.minimum_cells) | {"DP16KD": 1},
     )
     manifest = json.loads(result.manifest.read_text())
     assert manifest["passed"]
@@ -37,21 +44,32 @@ def test_build(tmp_path, free_running):
     assert manifest["bitstream_sha256"] == hashlib.sha256(result.bitstream.read_bytes()).hexdigest()
     assert manifest["clock_plan"]["external"] is not free_running
     assert ("free-running" in result.bitstream.name) is free_running
-    assert manifest["clock_plan"]["error_ppb"] == (550_046 if free_running else 0)
+    assert manifest["clock_plan"]["error_ppb"] == (FREE_PPB if free_running else 0)
     assert any("internal clock" in line for line in said) is free_running
     assert result.bitstream.stat().st_size > 50_000
-    # Output pins on 8 lines, start and probe; input pins on 4 detectors and start; nothing else has gearboxes.
-    assert (result.cells["ODDRX2F"], result.cells["IDDRX2F"]) == (10, 5)
+    assert (result.cells["ODDRX2F"], result.cells["IDDRX2F"]) == PINS[name]
     # The words cross with room to spare even in a small design.
     crossings = manifest["timing"]["1"]["crossings_ns"]
     assert crossings["word_clock -> gear_clock"] < 4.9
     assert crossings["gear_clock -> word_clock"] < 4.9
     # The reference goes to the PLL in the corner of its own pin; that it does so directly is a rule of the build.
     if not free_running:
-        assert "EHXPLL_UR" in (tmp_path / "seed1.log").read_text()
+        assert f"EHXPLL_{CORNERS[name]}" in (tmp_path / "seed1.log").read_text()
     # No absolute path of this machine in what is kept.
     for kept in (result.manifest, tmp_path / "seed1.report.json"):
         assert str(tmp_path) not in kept.read_text()
+
+
+@pytest.mark.parametrize("name", boards())
+def test_identity_tells_what_is_wired(name):
+    board = boards()[name]
+    identity = StandIn(board.facts(board.clock_plan())).identity
+    assert identity.board == name
+    assert (identity.lines, identity.detectors) == ((4, 1) if name == "orangecrab-85f" else (8, 4))
+    assert identity.link_baud == 3_000_000
+    assert identity.capabilities == Capability.SENDER | Capability.RECEIVER | Capability.EXTERNAL_REFERENCE
+    free = StandIn(board.facts(board.clock_plan(free_running=True))).identity
+    assert free.capabilities == Capability.SENDER | Capability.RECEIVER
 
 
 def test_removed_logic_fails(tmp_path):

@@ -25,7 +25,7 @@ def test_other_exact_references(divisor):
     assert plan.edge_clock_hz == 304_520_000
 
 
-@pytest.mark.parametrize(("oscillator_mhz", "ppm"), [(25, 550), (48, 313), (100, 84)])
+@pytest.mark.parametrize(("oscillator_mhz", "ppm"), [(25, 550), (30, -769), (48, 313), (100, 84)])
 def test_free_running_error(oscillator_mhz, ppm):
     """Best errors of the ECP5's dividers, found by a search over all of them as an independent check."""
     plan = solve(oscillator_mhz * 10**6, external=False)
@@ -82,8 +82,14 @@ def test_ranges(reference_hz, slot_rate_hz, message):
     assert message in str(error.value)
 
 
-def test_board_offers_both_plans():
-    board = boards()["ulx3s-85f"]
+@pytest.mark.parametrize(
+    ("name", "error_ppb"),
+    [("ulx3s-85f", 550_046), ("ecpix5-85f", 83_589), ("butterstick-85f", -769_361), ("orangecrab-85f", 313_229)],
+)
+def test_board_offers_both_plans(name, error_ppb):
+    board = boards()[name]
     assert board.clock_plan().external
+    assert board.clock_plan().word_is_feedback
+    assert board.facts(board.clock_plan()).clock_error_ppb == 0
     assert not board.clock_plan(free_running=True).external
-    assert board.facts(board.clock_plan(free_running=True)).clock_error_ppb == 550_046
+    assert board.facts(board.clock_plan(free_running=True)).clock_error_ppb == error_ppb

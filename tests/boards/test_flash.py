@@ -44,6 +44,21 @@ def test_arguments(program, bitstream, tmp_path, persistent, option, name):
     assert (tmp_path / "arguments").read_text().split() == ["--board", "ulx3s", option, str(bitstream)]
 
 
+def test_boot_loaders_write_the_flash(program, bitstream, tmp_path):
+    program()
+    for name, options in (("orangecrab-85f", "--board orangeCrab"), ("butterstick-85f", "--dfu --vid 0x1209")):
+        board = boards()[name]
+        with pytest.raises(FlashError, match=r"loaded by its boot loader, which writes the flash .* give --persistent"):
+            board.flash(bitstream)
+        assert not (tmp_path / "arguments").exists()
+        board.flash(bitstream, persistent=True)
+        arguments = (tmp_path / "arguments").read_text().strip()
+        assert arguments.startswith(options)
+        assert arguments.endswith(str(bitstream))
+        assert "--write" not in arguments
+        (tmp_path / "arguments").unlink()
+
+
 def test_no_program(program, bitstream):
     with pytest.raises(FlashError, match="openFPGALoader is not there: install it"):
         BOARD.flash(bitstream)
@@ -70,6 +85,7 @@ LIBUSB = (
             "unable to open ftdi device: -4 (usb_open() failed: permission denied)",
             "^no permission for the ulx3s-85f",
         ),
+        (1, "No DFU compatible device found", "^no ulx3s-85f found on USB"),
         (3, "CRC error", r"^openFPGALoader ended with status 3: CRC error$"),
     ],
 )

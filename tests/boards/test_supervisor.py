@@ -30,15 +30,26 @@ def simulate(component, testbench, clocks, gated=()):
     [(76_130_000, 1), (77_500_000, 1), (70_000_000, 0), (82_000_000, 0), (38_065_000, 0), (1_000_000, 0)],
 )
 def test_reference_rate(hz, good):
-    monitor = ReferenceMonitor(Fraction(76_130_000), Fraction(OSCILLATOR_HZ))
+    check_reference(OSCILLATOR_HZ, hz, good)
+
+
+@pytest.mark.parametrize("oscillator_hz", [30_000_000, 48_000_000, 100_000_000])
+def test_reference_rate_by_other_oscillators(oscillator_hz):
+    check_reference(oscillator_hz, 77_500_000, 1)
+    check_reference(oscillator_hz, 82_000_000, 0)
+
+
+def check_reference(oscillator_hz, hz, good):
+    monitor = ReferenceMonitor(Fraction(76_130_000), Fraction(oscillator_hz))
+    window = monitor.window
 
     async def testbench(ctx):
-        await ctx.tick("osc").repeat(5 * ReferenceMonitor.WINDOW)
-        for _ in range(2 * ReferenceMonitor.WINDOW):
+        await ctx.tick("osc").repeat(3 * window)
+        for _ in range(window):
             assert ctx.get(monitor.good) == good
             await ctx.tick("osc")
 
-    simulate(monitor, testbench, {"osc": OSCILLATOR_HZ, "reference": hz})
+    simulate(monitor, testbench, {"osc": oscillator_hz, "reference": hz})
 
 
 def test_reference_stops_and_comes_back():
@@ -153,6 +164,12 @@ def test_supervisor_reports_losses_and_resets_the_pll():
     simulate(supervisor, testbench, clocks)
 
 
+@pytest.mark.parametrize("oscillator_hz", [25_000_000, 100_000_000])
+def test_pll_has_time_to_lock(oscillator_hz):
+    """The data sheet gives a PLL 15 ms."""
+    assert Supervisor(True, Fraction(oscillator_hz)).relock_clocks > 0.015 * oscillator_hz
+
+
 def phase_verdicts(skew_ps, words=64, skip=None):
     """Verdicts after `words` words, gear clock edges `skew_ps` after word clock edges; `skip` drops a gear period."""
     phase = GearPhase()
@@ -208,6 +225,28 @@ def test_gear_clock_off_step(skew_ps):
 def test_no_verdict_soon_after_a_lost_edge():
     assert phase_verdicts(-1600, words=64, skip=120) == (0, 0)
     assert phase_verdicts(-1600, words=64, skip=80) == (1, 0)
+
+
+@pytest.mark.parametrize("oscillator_hz", [25_000_000, 30_000_000, 48_000_000, 100_000_000])
+def test_start_waits_for_a_verdict(oscillator_hz):
+    """From the running edge clock to the judgement there are 84 words, with an oscillator of any board."""
+    sequence = StartSequence(Fraction(oscillator_hz))
+
+    async def testbench(ctx):
+        ctx.set(sequence.pll_good, 1)
+        waited = 0
+        while ctx.get(sequence.stop):
+            await ctx.tick("osc")
+            waited += 1
+        assert waited >= 3 * 16
+        ctx.set(sequence.in_step, 1)
+        waited = 0
+        while not ctx.get(sequence.locked):
+            await ctx.tick("osc")
+            waited += 1
+        assert 84 <= waited * 76_130_000 / oscillator_hz < 250
+
+    simulate(sequence, testbench, {"osc": oscillator_hz})
 
 
 def test_start_repeats_until_in_step():

@@ -120,7 +120,7 @@ def test_wrong_usage_is_exit_code_2(monkeypatch, capsys, tmp_path):
     assert call(monkeypatch, capsys, "nonsense")[0] == 2
     code, _, err = call(monkeypatch, capsys, "build", "no-such-board")
     assert code == 2
-    assert "no board 'no-such-board'; there are ulx3s-85f" in err
+    assert "no board 'no-such-board'; there are ulx3s-85f, ecpix5-85f, " in err
 
 
 def test_failure_is_exit_code_1(monkeypatch, capsys):

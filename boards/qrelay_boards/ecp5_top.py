@@ -1,77 +1,87 @@
-"""The design around a station on the ULX3S: clocks, pins, link and lamps."""
+"""The design around a station on a board with an ECP5: clocks, pins, link and lamps."""
 
-from amaranth.build import Attrs, Clock, Pins, Resource
+from fractions import Fraction
+
+from amaranth.build import Attrs, Clock, Pins, PinsN, Resource
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import connect
-from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-from qrelay.protocol.registers import DETECTORS, LINES
 from qrelay_gateware.edge_to_click import EdgeToClick
 from qrelay_gateware.uart import Uart
 
 from .clock_plan import ClockPlan
+from .ecp5_board import Ecp5Wiring
 from .ecp5_clocks import ClockPll, EdgeClockTree
 from .ecp5_supervisor import LatchedEvent, ReferenceMonitor, Supervisor
 from .ecp5_x2 import InputPins, OutputPins
-from .pins import PinMap
-from .ulx3s import BAUD, HEADER, INPUTS, OSCILLATOR_HZ, OUTPUTS, REFERENCE_PIN
 
-__all__ = ["Ulx3sTop", "header_map"]
+__all__ = ["Ecp5Top"]
 
-
-def header_map() -> PinMap:
-    """Capabilities of the header pins."""
-    return PinMap("LFE5U-85F", "CABGA381", dict(ULX3S_85F_Platform.connectors[0].mapping))
+BLINK_HZ = 1.5
+"""About the rate at which the lamp of the oscillator blinks."""
 
 
-def _resources() -> list[Resource]:
-    level = {"IO_TYPE": "LVCMOS33"}
-    pins = [
-        Resource(use, 0, Pins(HEADER[use], dir="o", conn=("gpio", 0)), Attrs(**level, DRIVE="8", SLEWRATE="FAST"))
-        for use in OUTPUTS
-    ]
-    pins += [
-        Resource(use, 0, Pins(HEADER[use], dir="i", conn=("gpio", 0)), Attrs(**level, PULLMODE="DOWN"))
-        for use in INPUTS
-    ]
-    return pins
-
-
-class Ulx3sTop(Elaboratable):
+class Ecp5Top(Elaboratable):
     """Clocks, pins, link and lamps around a station.
 
-    Lamps: 0 clocks and pins locked, 1 running, 2 armed, 3 reference good, 4 PLL locked, 7 blinks with the oscillator.
+    Lines and detectors of the station beyond those that are wired stay open: nothing leaves, no hit comes.
     """
 
-    def __init__(self, plan: ClockPlan, station):
+    def __init__(self, plan: ClockPlan, station, wiring: Ecp5Wiring):
         self._plan = plan
         self._station = station
+        self._wiring = wiring
 
     def elaborate(self, platform):
-        pins = header_map()
-        pins.check_gearing(HEADER, "right")
-        pins.check_clock_input("reference", REFERENCE_PIN)
-        platform.add_resources(_resources())
+        wiring = self._wiring
+        wiring.check()
+        self._resources(platform)
 
         m = Module()
         m.submodules.station = station = self._station
         self._clocks(m, platform)
         self._pins(m, platform)
+        self._lamps(m, platform)
+        if wiring.extra is not None:
+            wiring.extra(m, platform, Fraction(wiring.oscillator_hz))
 
-        m.submodules.uart = uart = Uart(self._plan.word_clock_hz, BAUD)
-        serial = platform.request("uart", dir={"rx": "-", "tx": "-", "rts": "-", "dtr": "-"})
-        m.submodules.uart_rx = rx = io.Buffer("i", serial.rx)
-        m.submodules.uart_tx = tx = io.Buffer("o", serial.tx)
+        m.submodules.uart = uart = Uart(self._plan.word_clock_hz, wiring.baud)
+        m.submodules.uart_rx = rx = io.Buffer("i", platform.request("uart_rx", dir="-"))
+        m.submodules.uart_tx = tx = io.Buffer("o", platform.request("uart_tx", dir="-"))
         m.d.comb += uart.rx.eq(rx.i)
         m.d.comb += tx.o.eq(uart.tx)
         connect(m, uart.received, station.rx)
         connect(m, station.tx, uart.to_send)
         return m
 
+    def _resources(self, platform):
+        wiring = self._wiring
+        level = {"IO_TYPE": wiring.level}
+
+        def pin(use, name, dir, *rest, low=False, **attributes):
+            pins = (PinsN if low else Pins)(wiring.place(name), dir=dir)
+            return Resource(use, 0, pins, *rest, Attrs(**level, **attributes))
+
+        resources = [
+            pin("oscillator", wiring.oscillator, "i", Clock(float(wiring.oscillator_hz))),
+            # Without a cable the line is idle, not noise.
+            pin("uart_rx", wiring.uart_rx, "i", PULLMODE="UP"),
+            pin("uart_tx", wiring.uart_tx, "o"),
+        ]
+        if self._plan.external:
+            frequency = Clock(float(self._plan.reference_hz))
+            resources.append(pin("reference", wiring.reference, "i", frequency, PULLMODE="DOWN"))
+        resources += [pin(f"lamp_{lamp}", at, "o", low=wiring.lamps_low) for lamp, at in wiring.lamps.items()]
+        resources += [pin(f"high_{i}", at, "o") for i, at in enumerate(wiring.high)]
+        resources += [pin(use, at, "o", DRIVE="8", SLEWRATE="FAST") for use, at in wiring.outputs.items()]
+        resources += [pin(use, at, "i", PULLMODE="DOWN") for use, at in wiring.inputs.items()]
+        platform.add_resources(resources)
+
     def _clocks(self, m, platform):
         plan = self._plan
+        oscillator_hz = Fraction(self._wiring.oscillator_hz)
         osc_clock = Signal()
         edge_clock = Signal()
         gear_clock = Signal()
@@ -83,10 +93,10 @@ class Ulx3sTop(Elaboratable):
         m.domains.gear = ClockDomain(async_reset=True)
         m.domains.gear_n = ClockDomain(async_reset=True, clk_edge="neg")
 
-        m.submodules.osc_buffer = osc_buffer = io.Buffer("i", platform.request("clk25", dir="-"))
-        m.submodules.supervisor = supervisor = Supervisor(plan.external)
+        m.submodules.osc_buffer = osc_buffer = io.Buffer("i", platform.request("oscillator", dir="-"))
+        m.submodules.supervisor = supervisor = Supervisor(plan.external, oscillator_hz)
         m.submodules.pll = pll = ClockPll(plan)
-        m.submodules.tree = self._tree = tree = EdgeClockTree()
+        m.submodules.tree = self._tree = tree = EdgeClockTree(oscillator_hz)
         m.d.comb += [
             osc_clock.eq(osc_buffer.i),
             ClockSignal("osc").eq(osc_clock),
@@ -100,23 +110,11 @@ class Ulx3sTop(Elaboratable):
             ResetSignal("gear_n").eq(tree.gearbox_reset),
         ]
         if plan.external:
-            frequency = Clock(float(plan.reference_hz))
-            platform.add_resources(
-                [
-                    Resource(
-                        "reference",
-                        0,
-                        Pins(REFERENCE_PIN, dir="i", conn=("gpio", 0)),
-                        frequency,
-                        Attrs(IO_TYPE="LVCMOS33", PULLMODE="DOWN"),
-                    )
-                ]
-            )
             reference_clock = Signal()
             port = platform.request("reference", dir="-")
             m.submodules.reference_buffer = reference_buffer = io.Buffer("i", port)
             m.domains.reference = ClockDomain(reset_less=True)
-            m.submodules.monitor = monitor = ReferenceMonitor(plan.reference_hz, OSCILLATOR_HZ)
+            m.submodules.monitor = monitor = ReferenceMonitor(plan.reference_hz, oscillator_hz)
             m.d.comb += reference_clock.eq(reference_buffer.i)
             m.d.comb += ClockSignal("reference").eq(reference_clock)
             m.d.comb += supervisor.reference_good.eq(monitor.good)
@@ -141,25 +139,33 @@ class Ulx3sTop(Elaboratable):
             station.lock_lost.eq(supervisor.lock_lost),
             station.external_reference.eq(int(plan.external)),
         ]
-        blink = Signal(24)
+        self._supervisor = supervisor
+
+    def _lamps(self, m, platform):
+        wiring = self._wiring
+        blink = Signal(int(wiring.oscillator_hz / BLINK_HZ).bit_length())
         m.d.osc += blink.eq(blink + 1)
-        lamps = {
-            0: tree.locked,
-            1: station.running,
-            2: station.armed,
-            3: supervisor.reference_good,
-            4: supervisor.pll_good,
-            7: blink[-1],
+        shown = {
+            "locked": self._tree.locked,
+            "running": self._station.running,
+            "armed": self._station.armed,
+            "reference": self._supervisor.reference_good,
+            "pll": self._supervisor.pll_good,
+            "blink": blink[-1],
         }
-        for number, lamp in lamps.items():
-            m.submodules[f"lamp_{number}"] = buffer = io.Buffer("o", platform.request("led", number, dir="-"))
-            m.d.comb += buffer.o.eq(lamp)
+        for lamp in wiring.lamps:
+            m.submodules[f"lamp_{lamp}"] = buffer = io.Buffer("o", platform.request(f"lamp_{lamp}", dir="-"))
+            m.d.comb += buffer.o.eq(shown[lamp])
+        for number in range(len(wiring.high)):
+            m.submodules[f"high_{number}"] = buffer = io.Buffer("o", platform.request(f"high_{number}", dir="-"))
+            m.d.comb += buffer.o.eq(1)
 
     def _pins(self, m, platform):
         station = self._station
         tree = self._tree
-        m.submodules.outputs = outputs = OutputPins(len(OUTPUTS))
-        m.submodules.inputs = inputs = InputPins(len(INPUTS))
+        wiring = self._wiring
+        m.submodules.outputs = outputs = OutputPins(len(wiring.outputs))
+        m.submodules.inputs = inputs = InputPins(len(wiring.inputs))
         for gearboxes in (outputs, inputs):
             m.d.comb += [
                 gearboxes.edge.eq(tree.edge),
@@ -167,19 +173,20 @@ class Ulx3sTop(Elaboratable):
             ]
         m.d.comb += outputs.capture.eq(tree.capture)
         m.d.comb += inputs.capture.eq(outputs.capture_onward)
-        words = {f"line_{i}": station.lines[i] for i in range(LINES)}
+        words = {f"line_{i}": station.lines[i] for i in range(len(wiring.lines))}
         words["start_out"] = station.start_out
         words["probe"] = Cat(bit.replicate(2) for bit in station.probe)
-        for number, use in enumerate(OUTPUTS):
+        for number, use in enumerate(wiring.outputs):
             m.submodules[f"{use}_buffer"] = buffer = io.Buffer("o", platform.request(use, dir="-"))
             m.d.comb += outputs.words[number].eq(words[use])
             m.d.comb += buffer.o.eq(outputs.pads[number])
-        for number, use in enumerate(INPUTS):
+        for number, use in enumerate(wiring.inputs):
             m.submodules[f"{use}_buffer"] = buffer = io.Buffer("i", platform.request(use, dir="-"))
             m.d.comb += inputs.pads[number].eq(buffer.i)
-        for detector in range(DETECTORS):
+        for detector in range(len(wiring.detectors)):
             m.submodules[f"edge_to_click_{detector}"] = edge_to_click = EdgeToClick()
             m.d.comb += edge_to_click.samples.eq(inputs.words[detector])
             m.d.comb += edge_to_click.invert.eq(station.hits_inverted[detector])
             m.d.comb += station.hits[detector].eq(edge_to_click.hits)
-        m.d.comb += station.start_bins.eq(inputs.words[INPUTS.index("start_in")])
+        if wiring.start_in is not None:
+            m.d.comb += station.start_bins.eq(inputs.words[len(wiring.detectors)])

@@ -1,0 +1,47 @@
+"""ButterStick r1.0 with an ECP5-5G-85F.
+
+SYZYGY port 0 has lines, start, probe and reference, port 1 the detectors and the serial port: both are on the left edge
+of the die. Their supply is made on the board under control of the FPGA, here 3.3 V.
+"""
+
+from .ecp5_board import Ecp5Wiring, ecp5_board, header_of
+
+__all__ = ["BUTTERSTICK_85F"]
+
+
+def _power(m, platform, oscillator_hz):
+    from .butterstick_power import add_power
+
+    add_power(m, platform, oscillator_hz)
+
+
+BUTTERSTICK_85F = ecp5_board(
+    "butterstick-85f",
+    "ButterStick r1.0 with LFE5UM5G-85F-8: 8 lines, 4 detectors, x2 pins, UART 3 Mbaud on SYZYGY port 1",
+    Ecp5Wiring(
+        device="LFE5UM5G-85F",
+        package="CABGA381",
+        speed_grade=8,
+        header=header_of("butterstick", "ButterStickPlatform"),
+        edge="left",
+        lines=tuple(f"syzygy0.S{i}" for i in range(8)),
+        detectors=tuple(f"syzygy1.S{i}" for i in range(0, 8, 2)),
+        start_out="syzygy0.S8",
+        probe="syzygy0.S9",
+        reference="syzygy0.S26",
+        start_in="syzygy0.S27",
+        oscillator="B12",
+        oscillator_hz=30_000_000,
+        # A serial adapter: the board's own USB connector leads to a ULPI transceiver.
+        uart_rx="syzygy1.S24",
+        uart_tx="syzygy1.S26",
+        # Rows of the seven lamps, and the column of one colour.
+        lamps={"locked": "C13", "running": "D12", "armed": "U2", "reference": "T3", "pll": "D13", "blink": "C16"},
+        high=("U1",),
+        extra=_power,
+    ),
+    # openFPGALoader has no entry for this board: these are the numbers of its boot loader.
+    loader=("--dfu", "--vid", "0x1209", "--pid", "0x5af1", "--altsetting", "0"),
+    loader_keeps=True,
+    serial_port="the boot loader (hold button 0 while the board is plugged in)",
+)
