@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from .chain_check import broken_chains
 from .clock_plan import ClockPlan
 from .ecp5_ram_registers import absorb_output_registers
 from .ecp5_tdc import BLACK_BOX, UNSEAL
+from .seed_runs import default_jobs, run_seeds
 from .timing_report import TimingError, TimingReport, check_cells, clock_names, netlist_cells
 from .toolchain import run_tool, tool_versions
 
@@ -61,15 +63,18 @@ def build(
     seeds: int = 1,
     free_running: bool = False,
     progress: Callable[[str], None] = lambda message: None,
+    jobs: int | None = None,
+    placer: str | None = None,
     station: Any = None,
     minimum_cells: dict[str, int] | None = None,
 ) -> BuildResult:
-    """Build `board` with seeds 1 to `seeds`; all must keep the timing rules.
+    """Build `board` with seeds 1 to `seeds`, `jobs` of them at once; all must keep the timing rules.
 
     Raises ClockPlanError, PinError, ToolError, or TimingError after all seeds with every rule that was broken; the
     reports and the manifest are written in any case, the manifest then with ``"passed": false``.
 
-    `station` replaces the station and `minimum_cells` the counts that the netlist must reach, for tests of the build.
+    By default as many seeds run at once as processors and memory allow. `placer` names another placer of nextpnr than
+    its own choice, such as ``static``. `station` replaces the station and `minimum_cells` the counts that the netlist must reach, for tests of the build.
     """
     if seeds < 1:
         raise ValueError(f"seeds {seeds}: at least one is needed")
@@ -89,24 +94,30 @@ def build(
     names = clock_names(out_dir / f"{TOP}.json", board.clock_sources)
     reports: dict[int, TimingReport] = {}
     routed: dict[int, float] = {}
-    for seed in range(1, seeds + 1):
-        progress(f"place and route, seed {seed} of {seeds}")
-        began = _cpu_seconds()
-        _place_and_route(board, seed, out_dir)
-        routed[seed] = round(_cpu_seconds() - began, 1)
+    failures: dict[int, list[str]] = {}
+
+    def finish(seed: int, cpu_seconds: float) -> None:
+        routed[seed] = round(cpu_seconds, 1)
         reports[seed] = report = TimingReport.read(out_dir / f"seed{seed}.report.json", names)
-        for sentence in report.broken(expected_mhz, board.crossings):
-            broken.append(f"seed {seed}: {sentence}")
-        if plan.external and not re.search(board.reference_arc, (out_dir / f"seed{seed}.config").read_text()):
-            broken.append(f"seed {seed}: the reference reaches the PLL through the fabric, not from its pad")
-        held = (out_dir / f"seed{seed}.log").read_text().count("Hold/min time violation")
-        if held:
-            broken.append(f"seed {seed}: {held} hold violations, see seed{seed}.log")
-        if board.chains:
-            placed = out_dir / f"seed{seed}.placed.json"
-            broken += [f"seed {seed}: {sentence}" for sentence in broken_chains(placed, board.chains)]
+        failures[seed] = _broken(board, plan, report, expected_mhz, seed, out_dir)
         reached = ", ".join(f"{c.clock} {c.achieved_mhz:.1f} MHz ({c.margin:.2f}x)" for c in report.clocks.values())
-        progress(f"seed {seed}: {reached}; {routed[seed]:.0f} s of processor time")
+        left = f"; {len(reports)} of {seeds} seeds done" if seeds > 1 else ""
+        verdict = "; breaks rules" if failures[seed] else ""
+        progress(f"seed {seed}: {reached}; {routed[seed]:.0f} s of processor time{verdict}{left}")
+
+    jobs = jobs or default_jobs(seeds)
+    progress(f"place and route, {seeds} seed{'s' * (seeds > 1)}" + (f", {jobs} at once" if seeds > 1 else ""))
+    run_seeds(
+        seeds,
+        lambda seed: _place_and_route(board, seed, out_dir, placer),
+        jobs=jobs,
+        log_of=lambda seed: out_dir / f"seed{seed}.log",
+        done=finish,
+        progress=progress,
+    )
+    reports = dict(sorted(reports.items()))
+    routed = dict(sorted(routed.items()))
+    broken += [f"seed {seed}: {sentence}" for seed in reports for sentence in failures[seed]]
 
     best = max(reports, key=lambda seed: reports[seed].clocks["word_clock"].margin)
     bitstream = out_dir / f"qrelay-{board.name}{'-free-running' if free_running else ''}.bit"
@@ -128,6 +139,7 @@ def build(
                 "bitstream_sha256": hashlib.sha256(bitstream.read_bytes()).hexdigest(),
                 "bitstream_seed": best,
                 "tools": tool_versions(),
+                "placer": placer or "default",
                 "seeds": list(reports),
                 "cpu_seconds": seconds | {"place_and_route": routed},
                 "resources": {kind: {"used": u, "available": a} for kind, (u, a) in reports[best].used.items()},
@@ -159,11 +171,6 @@ def resource_table(report: TimingReport) -> str:
     )
 
 
-def _cpu_seconds() -> float:
-    """Processor time of this process and its tools: unlike the time on the wall it compares between busy machines."""
-    return sum(os.times()[:4])
-
-
 def _expected_mhz(board: Board, plan: ClockPlan) -> dict[str, float]:
     """Clocks that must be in the report. The edge clock is not: it serves no cell whose timing the tool knows."""
     expected = {
@@ -177,7 +184,7 @@ def _expected_mhz(board: Board, plan: ClockPlan) -> dict[str, float]:
 
 
 def _synthesise(board: Board, plan: ClockPlan, station: Any, out_dir: Path, progress: Callable[[str], None]) -> float:
-    began = _cpu_seconds()
+    began = time.process_time()
     progress("elaboration")
     # Amaranth writes its netlist with its own Yosys; the board classes look for tools only when they build themselves.
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
@@ -196,24 +203,35 @@ def _synthesise(board: Board, plan: ClockPlan, station: Any, out_dir: Path, prog
         f"{sealed}read_rtlil {TOP}.il; synth_ecp5 -top {TOP} -run begin:map_ffs; clean -purge; "
         f"synth_ecp5 -top {TOP} -run map_ffs:; {external}; {unseal}write_json {TOP}.json"
     )
-    run_tool("yosys", ["-q", "-l", "yosys.log", "-p", script], out_dir, "yosys.messages.log")
+    tool = run_tool("yosys", ["-q", "-l", "yosys.log", "-p", script], out_dir, "yosys.messages.log")
     saved = absorb_output_registers(out_dir / f"{TOP}.json")
     progress(f"{saved} flip-flops moved into block RAMs")
-    return round(_cpu_seconds() - began, 1)
+    return round(time.process_time() - began + tool, 1)
 
 
-def _place_and_route(board: Board, seed: int, out_dir: Path) -> None:
-    run_tool(
+def _place_and_route(board: Board, seed: int, out_dir: Path, placer: str | None) -> float:
+    return run_tool(
         "nextpnr-ecp5",
         [
             *board.device_options,
             *("--json", f"{TOP}.json", "--lpf", f"{TOP}.lpf", "--textcfg", f"seed{seed}.config"),
             # A missed constraint is judged here, together with the crossings, so that all of them are named at once.
-            # Analytic placement: faster here than the default one, and the word clock comes out a fifth faster.
-            *("--placer", "static"),
             *("--seed", str(seed), "--report", f"seed{seed}.report.json", "--timing-allow-fail"),
-            *(("--write", f"seed{seed}.placed.json") if board.chains else ()),
+            *(("--placer", placer) if placer else ()),
         ],
         out_dir,
         f"seed{seed}.log",
     )
+
+
+def _broken(
+    board: Board, plan: ClockPlan, report: TimingReport, expected_mhz: dict[str, float], seed: int, out_dir: Path
+) -> list[str]:
+    """Sentences on the rules that one seed breaks."""
+    broken = list(report.broken(expected_mhz, board.crossings))
+    if plan.external and not re.search(board.reference_arc, (out_dir / f"seed{seed}.config").read_text()):
+        broken.append("the reference reaches the PLL through the fabric, not from its pad")
+    held = (out_dir / f"seed{seed}.log").read_text().count("Hold/min time violation")
+    if held:
+        broken.append(f"{held} hold violations, see seed{seed}.log")
+    return broken
