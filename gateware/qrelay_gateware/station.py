@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from qrelay.protocol import PROTOCOL_HASH
 from qrelay.protocol.identity import Capability, Entropy, Identity, Phy
 from qrelay.protocol.registers import DETECTORS, LINES
-from qrelay.protocol.units import DEFAULT_SLOT_RATE_HZ, SLOTS_PER_WORD
+from qrelay.protocol.units import DEFAULT_SLOT_RATE_HZ, SLOT_WORD_BITS, SLOTS_PER_WORD
 
 from .audit import Audit
 from .choices import ChoiceMapper
@@ -19,6 +19,7 @@ from .keystream import Keystream
 from .layouts import LINE_BINS, Hits, Lines, Segment
 from .link import LinkedBank
 from .modulator import Modulator
+from .noise import NoiseSampler
 from .probe import Probe
 from .receiver import Receiver
 from .sequencer import Sequencer
@@ -31,7 +32,7 @@ GATEWARE_VERSION = (0, 1, 0)
 _START_LATENCY = Keystream.latency + 1
 """Words from the start event to the first word of the run."""
 
-GATED_BLOCKS = {"link": 1024, "events": 256, "keystream": 1024, "receiver": 2048}
+GATED_BLOCKS = {"link": 1024, "events": 256, "keystream": 1024, "receiver": 2048, "entropy": NoiseSampler.rest_words}
 """Blocks whose clock may stop, and words after the last cause to run that each needs to come to rest."""
 
 
@@ -85,6 +86,7 @@ class Station(wiring.Component):
     lines : bins of the output lines, ``lines[line]``, bit 2 * lane + bin.
     start_out : bins of the start output.
     probe : one bit per slot.
+    noise : level of the noise source, sampled now and then; not looked at where the facts name no source.
     clock_locked, external_reference : present state of the clocks.
     reference_lost, lock_lost, phase_slipped : one-clock (or longer) reports that latch an alarm.
     armed, running : for lamps, and for a simulation that wants to know whether time matters.
@@ -98,6 +100,7 @@ class Station(wiring.Component):
     hits: In(Hits)
     hits_inverted: Out(DETECTORS)
     start_bins: In(LINE_BINS)
+    noise: In(1)
     lines: Out(Lines)
     start_out: Out(LINE_BINS)
     probe: Out(SLOTS_PER_WORD)
@@ -140,7 +143,15 @@ class Station(wiring.Component):
         receiver = Receiver(config_domain="config")
         events = Events(timer_domain="word")
         modulator = Modulator(config_domain="config")
-        blocks = {"link": bank, "keystream": keystream, "receiver": receiver, "events": events, "modulator": modulator}
+        sampler = NoiseSampler(self._facts.entropy != Entropy.HOST, timer_domain="word")
+        blocks = {
+            "link": bank,
+            "keystream": keystream,
+            "receiver": receiver,
+            "events": events,
+            "modulator": modulator,
+            "entropy": sampler,
+        }
         for name, block in blocks.items():
             domains = {"sync": "sync", "word": "sync", "config": "sync"}
             if self._gated:
@@ -164,6 +175,7 @@ class Station(wiring.Component):
             (modulator, "modulator"),
             (probe, "modulator"),
             (audit, "audit"),
+            (sampler, "entropy"),
             (receiver, "receiver"),
             (events, "events"),
         ):
@@ -175,6 +187,8 @@ class Station(wiring.Component):
             bank.status_events.eq(events.status),
             bank.status_reference.eq(receiver.reference_status),
             receiver.reference_config.eq(bank.config_reference),
+            bank.status_entropy.eq(sampler.status),
+            sampler.noise.eq(self.noise),
         ]
         for table, user in (
             (bank.table_segments, sequencer.segments),
@@ -189,9 +203,11 @@ class Station(wiring.Component):
         arm = Signal()
         arm_refused = Signal()
         may_arm = Signal()
+        unhealthy = Signal()
+        m.d.sync += unhealthy.eq(bank.config_entropy.required & ~sampler.healthy)
         m.d.sync += arm.eq(system.arm & may_arm & ~timebase.armed & ~timebase.running & ~arm)
         m.d.comb += [
-            may_arm.eq(self.clock_locked & (~bank.config_keystream.enable | keystream.fresh)),
+            may_arm.eq(self.clock_locked & (~bank.config_keystream.enable | (keystream.fresh & ~unhealthy))),
             arm_refused.eq(system.arm & ~may_arm),
             timebase.arm.eq(arm),
             timebase.disarm.eq(system.disarm | ~self.clock_locked),
@@ -212,10 +228,12 @@ class Station(wiring.Component):
             sequencer.running.eq(timebase.running),
             sequencer.slot_word.eq(timebase.slot_word),
             keystream.go.eq(go),
-            keystream.halt.eq(~used.any()),
+            keystream.halt.eq(~used.any() | unhealthy),
             keystream.start_slot.eq(bank.config_timebase.start_slot),
             choices.tick.eq(sequencer.tick),
             choices.draws.eq(keystream.draws),
+            # What was not drawn must not look like a choice: setting and phase 0, as without a keystream.
+            choices.config.enable.eq(bank.config_keystream.enable & keystream.valid),
             modulator.tick.eq(choices.tick_out),
             modulator.choices.eq(choices.choices),
             modulator.ready.eq(self.clock_locked),
@@ -233,6 +251,14 @@ class Station(wiring.Component):
             & bank.config_keystream.enable
             & ~keystream.valid
         )
+        # Where drawing stopped, by the word; until the next arm.
+        stopped = Signal()
+        stopped_word = Signal(SLOT_WORD_BITS)
+        with m.If(arm):
+            m.d.sync += stopped.eq(0)
+        with m.Elif(undrawn & ~stopped):
+            m.d.sync += [stopped.eq(1), stopped_word.eq(sequencer.tick.slot_word)]
+        m.d.comb += bank.status_entropy.stopped_slot.eq(stopped_word << 2)
 
         # The receiver.
         m.d.comb += [
@@ -277,7 +303,7 @@ class Station(wiring.Component):
             timebase.sync_slip,
             events.overflow | receiver.reference_lost,
             bank.damaged,
-            0,  # entropy test: a station without its own entropy source has none to fail
+            sampler.failed,
             arm_refused,
             undrawn,
         )
@@ -308,6 +334,7 @@ class Station(wiring.Component):
             | receiver.reference_valid,
             "keystream": bank.config_keystream.enable | link,
             "receiver": bank.config_receiver.enable | receiver.latch | receiver.clear,
+            "entropy": sampler.tick | self.clocked.link,
         }
         for name, rest_words in GATED_BLOCKS.items():
             rest = Signal(range(rest_words + 1), name=f"{name}_rest")

@@ -92,6 +92,9 @@ class TwinSettings(StrictModel):
     arrival_fines: int = Field(
         default=64, ge=0, le=255, description="mean arrival of the light in its slot, 1/256 slot"
     )
+    noise_ones: _Probability = Field(
+        default=0.5, description="of a 1 in a sample of each board's noise source; its health tests stop a biased one"
+    )
     jitter_ps: float = Field(default=40.0, ge=0, le=3000, description="rms of the detectors' timing")
 
     @model_validator(mode="after")

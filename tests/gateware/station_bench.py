@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from collections.abc import Callable
 
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
@@ -34,6 +35,8 @@ class StationBench:
         self.probe: dict[int, int] = {}
         self.start_out: dict[int, int] = {}
         self.account = EventAccount()
+        self.noise: Callable[[int], int] | None = None
+        """Level of the noise source by word; low without."""
         self._rx: deque[int] = deque()
         self._frame = bytearray()
         self._answers: deque[tuple[int, int, bytes]] = deque()
@@ -46,7 +49,7 @@ class StationBench:
     async def begin(self):
         """Start the clock and reset the station; the clocks of the board are locked."""
         dut = self.dut
-        for port in (dut.rx__valid, dut.tx__ready, dut.hits, dut.start_bins):
+        for port in (dut.rx__valid, dut.tx__ready, dut.hits, dut.start_bins, dut.noise):
             port.value = 0
         for port in (dut.reference_lost, dut.lock_lost, dut.phase_slipped):
             port.value = 0
@@ -74,6 +77,8 @@ class StationBench:
         await self.words(word - self.word)
 
     def _pins(self):
+        if self.noise is not None:
+            self.dut.noise.value = self.noise(self.word)
         hits = self.hits.pop(self.word, 0)
         if hits != self._hits_present:
             self.dut.hits.value = self._hits_present = hits

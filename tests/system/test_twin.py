@@ -197,7 +197,9 @@ def test_stopped_clocks_make_no_difference(library, tmp_path, monkeypatch):
 
     def step_both(station, words, hits, starts, rx, tx_space=1 << 20):
         if station not in always:
-            always[station] = NativeStation(station._library, station._codes, gate_clocks=False)
+            always[station] = NativeStation(
+                station._library, station._codes, noise_seed=station.noise_seed, gate_clocks=False
+            )
         stepped = step(station, words, hits, starts, rx, tx_space)
         other = step(always[station], words, hits, starts, rx, tx_space)
         assert (stepped.tx, stepped.rx_used, stepped.busy) == (other.tx, other.rx_used, other.busy)

@@ -6,9 +6,9 @@ a station whose hash differs.
 
 import hashlib
 
-from . import choice, identity, packets, records, registers, units
+from . import choice, entropy, identity, packets, records, registers, units
 
-__all__ = ["PROTOCOL_HASH", "choice", "identity", "packets", "records", "registers", "units"]
+__all__ = ["PROTOCOL_HASH", "choice", "entropy", "identity", "packets", "records", "registers", "units"]
 
 
 def _protocol_hash() -> int:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .choice import SETTINGS
+from .entropy import PROPORTION_CUTOFF, PROPORTION_WINDOW, REPETITION_CUTOFF
 from .records import RecordKind
 
 __all__ = [
@@ -126,7 +127,7 @@ SYSTEM = Group(
             "w1c",
             "bit 0 reference lost, 1 clock lock lost, 2 clock phase slipped, 3 start refused, 4 sync slip, "
             "5 records dropped, 6 damaged packet received, 7 entropy test failed, 8 arm refused, "
-            "9 choices used before the keystream was ready",
+            "9 choices used before the keystream was ready, or after it was stopped",
         ),
         Register(
             "state",
@@ -188,6 +189,47 @@ KEYSTREAM = Group(
                 maximum=4096,
             )
             for k in range(1, SETTINGS)
+        ),
+    ),
+)
+
+ENTROPY = Group(
+    "entropy",
+    0x3C0,
+    "The noise source and its health tests (NIST SP 800-90B 4.4), which see every raw sample, run or no run",
+    (
+        Register("sample_words", 16, "rw", "a raw sample every so many words; 0: 65536, 1: 2", reset=4096, unit="word"),
+        Register("repetition_cutoff", 10, "rw", "equal samples in a row that fail the source", reset=REPETITION_CUTOFF),
+        Register(
+            "proportion_cutoff",
+            11,
+            "rw",
+            f"samples equal to the first of {PROPORTION_WINDOW} that fail the source",
+            reset=PROPORTION_CUTOFF,
+            maximum=PROPORTION_WINDOW,
+        ),
+        Register(
+            "required", 1, "rw", "choices need a healthy source: arming is refused, or drawing stops, where it is not"
+        ),
+        Register("restart", 1, "strobe", "forget failures and begin the start-up test anew"),
+        Register(
+            "health",
+            4,
+            "ro",
+            "bit 0 there is a source, 1 healthy (start-up test passed, nothing failed since), 2 repetition count test "
+            "failed, 3 adaptive proportion test failed",
+        ),
+        Register("samples", 48, "ro", "raw samples tested since restart"),
+        Register("failed_at", 48, "ro", "number of the sample with which a test first failed since restart; 0: none"),
+        Register("longest_run", 10, "ro", "most equal samples in a row since restart, up to 1023"),
+        Register("largest_count", 11, "ro", "most samples equal to the first of their window since restart"),
+        Register(
+            "stopped_slot",
+            48,
+            "ro",
+            "after an alarm 'choices used before the keystream was ready': first slot of the run that was not drawn, "
+            "rounded down to its word; from there on setting and phase are 0 and marked not drawn",
+            unit="slot",
         ),
     ),
 )
@@ -343,6 +385,7 @@ GROUPS: tuple[Group, ...] = (
     TIMEBASE,
     SEQUENCER,
     KEYSTREAM,
+    ENTROPY,
     MODULATOR,
     AUDIT,
     RECEIVER,

@@ -19,6 +19,7 @@ namespace {
 struct Station {
     VerilatedContext context;
     Vstation top{&context, "station"};
+    uint64_t noise;  // state of the noise source
 };
 
 // Collect, for one slot of a word, the two bins of each of the eight lines into 16 bits (line i at bits 2i, 2i+1).
@@ -30,7 +31,7 @@ inline uint16_t slot_bins(uint64_t lines, unsigned lane) {
 }
 
 // Bits of the port `clocked`, in the order of GATED_BLOCKS.
-constexpr unsigned kLink = 1, kEvents = 2, kKeystream = 4, kReceiver = 8;
+constexpr unsigned kLink = 1, kEvents = 2, kKeystream = 4, kReceiver = 8, kEntropy = 16;
 
 inline void forget_clocks(Vstation___024root &root) {
     root.__Vtrigprevexpr___TOP__clk__0 = 0;
@@ -38,6 +39,15 @@ inline void forget_clocks(Vstation___024root &root) {
     root.__Vtrigprevexpr___TOP__events_clk__0 = 0;
     root.__Vtrigprevexpr___TOP__keystream_clk__0 = 0;
     root.__Vtrigprevexpr___TOP__receiver_clk__0 = 0;
+    root.__Vtrigprevexpr___TOP__entropy_clk__0 = 0;
+}
+
+// The simulated noise source: a coin thrown for every word (SplitMix64 of Steele, Lea and Flood 2014).
+inline bool coin(uint64_t &state, uint64_t ones) {
+    uint64_t z = state += 0x9E3779B97F4A7C15ull;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    return ((z ^ (z >> 31)) >> 32) < ones;
 }
 
 constexpr unsigned kHitBits = 9;  // valid, fine
@@ -86,15 +96,18 @@ struct Batch {
     uint64_t probe_highs;        // out: slots in which the probe output was high
     uint32_t running;            // out: the station is armed or running
     uint32_t clock_all;          // clock every block in every word
+    uint64_t noise_ones;         // the noise source is high with this probability, in 2^-32
 };
 
-void *qrelay_station_new() {
+void *qrelay_station_new(uint64_t seed) {
     auto *station = new Station;
+    station->noise = seed;
     auto &top = station->top;
-    top.clk = top.link_clk = top.events_clk = top.keystream_clk = top.receiver_clk = 0;
+    top.clk = top.link_clk = top.events_clk = top.keystream_clk = top.receiver_clk = top.entropy_clk = 0;
     top.LINK(rx, valid) = 0;
     top.LINK(tx, ready) = 0;
     top.start_bins = 0;
+    top.noise = 0;
     std::memset(&top.hits, 0, sizeof top.hits);
     top.eval();
     top.clk = 1;
@@ -105,6 +118,7 @@ void qrelay_station_delete(void *handle) { delete static_cast<Station *>(handle)
 
 void qrelay_station_step(void *handle, Batch *batch) {
     auto &top = static_cast<Station *>(handle)->top;
+    uint64_t &noise = static_cast<Station *>(handle)->noise;
     auto *port = reinterpret_cast<uint32_t *>(&top.hits);
     const Hit *hit = batch->hits, *const hits_end = hit + batch->hit_count;
     const Pulse *start = batch->starts, *const starts_end = start + batch->start_count;
@@ -112,7 +126,7 @@ void qrelay_station_step(void *handle, Batch *batch) {
     uint64_t probe_highs = 0;
     uint64_t last_lines = 0;
     uint16_t bins[4] = {0, 0, 0, 0};
-    const unsigned clock_all = batch->clock_all ? kLink | kEvents | kKeystream | kReceiver : 0;
+    const unsigned clock_all = batch->clock_all ? kLink | kEvents | kKeystream | kReceiver | kEntropy : 0;
     bool hits_set = true, starts_set = true, first = true;
 
     top.clock_locked = batch->clock_inputs & 1;
@@ -138,6 +152,7 @@ void qrelay_station_step(void *handle, Batch *batch) {
             top.start_bins |= start->bins;
             starts_set = true;
         }
+        top.noise = coin(noise, batch->noise_ones);
         const bool rx_valid = rx_used < batch->rx_size;
         top.LINK(rx, valid) = rx_valid;
         if (rx_valid) top.LINK(rx, payload) = batch->rx[rx_used];
@@ -165,6 +180,7 @@ void qrelay_station_step(void *handle, Batch *batch) {
         top.events_clk = (clocked & kEvents) != 0;
         top.keystream_clk = (clocked & kKeystream) != 0;
         top.receiver_clk = (clocked & kReceiver) != 0;
+        top.entropy_clk = (clocked & kEntropy) != 0;
         top.eval();
         // The falling edges do nothing: let the model forget that the clocks are high, instead of evaluating them.
         forget_clocks(*top.rootp);

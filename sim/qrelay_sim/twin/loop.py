@@ -109,11 +109,13 @@ class Twin(ClosedAtExit):
         self.paths = FibrePaths(**settings.path_delays())
         library = build_library(progress)
         self.stations = {
-            "alice": NativeStation(library, sender_light()),
-            "bob": NativeStation(library, sender_light()),
-            "source": NativeStation(library, source_light()),
-            "receiver": NativeStation(library),
+            "alice": NativeStation(library, sender_light(), noise_seed=4 * settings.seed),
+            "bob": NativeStation(library, sender_light(), noise_seed=4 * settings.seed + 1),
+            "source": NativeStation(library, source_light(), noise_seed=4 * settings.seed + 2),
+            "receiver": NativeStation(library, noise_seed=4 * settings.seed + 3),
         }
+        for station in self.stations.values():
+            station.noise_ones = settings.noise_ones
         self._endpoints: dict[str, Endpoint] = {
             name: TcpEndpoint() if link == "tcp" else PtyEndpoint() for name in STATIONS
         }

@@ -11,6 +11,7 @@ __all__ = ["PinnedStation"]
 _REGISTERED = (
     "hits",
     "start_bins",
+    "noise",
     "clock_locked",
     "external_reference",
     "reference_lost",

@@ -41,6 +41,7 @@ class _Batch(ctypes.Structure):
         ("probe_highs", ctypes.c_uint64),
         ("running", ctypes.c_uint32),
         ("clock_all", ctypes.c_uint32),
+        ("noise_ones", ctypes.c_uint64),
     )
 
 
@@ -70,22 +71,32 @@ class NativeStation:
     library : the native library of `build_library`.
     code_of_bins : 65536 light codes by the 16 line bins of a slot (line i at bits 2i and 2i + 1), or None for a station
         whose lines lead nowhere.
+    noise_seed : of the station's noise source.
     gate_clocks : leave out the clocks of blocks that have nothing to do. It makes no difference but for speed.
     """
 
     def __init__(
-        self, library: ctypes.CDLL, code_of_bins: NDArray[np.uint8] | None = None, *, gate_clocks: bool = True
+        self,
+        library: ctypes.CDLL,
+        code_of_bins: NDArray[np.uint8] | None = None,
+        *,
+        noise_seed: int = 0,
+        gate_clocks: bool = True,
     ) -> None:
+        library.qrelay_station_new.argtypes = [ctypes.c_uint64]
         library.qrelay_station_new.restype = ctypes.c_void_p
         library.qrelay_station_delete.argtypes = [ctypes.c_void_p]
         library.qrelay_station_step.argtypes = [ctypes.c_void_p, ctypes.POINTER(_Batch)]
         self._library = library
-        self._handle: int | None = library.qrelay_station_new()
+        self._handle: int | None = library.qrelay_station_new(noise_seed % (1 << 64))
         if code_of_bins is not None and code_of_bins.shape != (65536,):
             raise ValueError(f"code_of_bins has shape {code_of_bins.shape}; it must have 65536 entries")
         self._codes = None if code_of_bins is None else np.ascontiguousarray(code_of_bins, np.uint8)
         self._clock_all = not gate_clocks
         self._pulses = np.zeros(_PULSES, PULSE_DTYPE)
+        self.noise_seed = noise_seed
+        self.noise_ones = 0.5
+        """Probability that the noise source is high in a word."""
         self.clock_inputs = _LOCKED_TO_REFERENCE
         """Clock state: bit 0 locked, 1 external reference, 2 reference lost, 3 lock lost, 4 phase slipped."""
 
@@ -124,6 +135,7 @@ class NativeStation:
             start_pulses=self._pulses.ctypes.data,
             start_pulse_size=len(self._pulses),
             clock_all=self._clock_all,
+            noise_ones=round(self.noise_ones * 2**32),
         )
         self._library.qrelay_station_step(self._handle, ctypes.byref(batch))
         return Stepped(
