@@ -72,12 +72,13 @@ class Board:
         out_dir: Path,
         seeds: int = 1,
         free_running: bool = False,
+        jobs: int | None = None,
         progress: Callable[[str], None] = lambda message: None,
     ) -> "BuildResult":
         """Build bitstream, timing report and manifest in `out_dir`; see `qrelay_boards.build.build`."""
         from .build import build
 
-        return build(self, seeds=seeds, out_dir=out_dir, free_running=free_running, progress=progress)
+        return build(self, seeds=seeds, out_dir=out_dir, free_running=free_running, jobs=jobs, progress=progress)
 
     def flash(self, bitstream: Path, *, persistent: bool = False) -> None:
         """Load a bitstream, until the next power cycle or for good; see `qrelay_boards.flash.flash`."""

@@ -64,7 +64,6 @@ def build(
     free_running: bool = False,
     progress: Callable[[str], None] = lambda message: None,
     jobs: int | None = None,
-    placer: str | None = None,
     station: Any = None,
     minimum_cells: dict[str, int] | None = None,
 ) -> BuildResult:
@@ -73,8 +72,8 @@ def build(
     Raises ClockPlanError, PinError, ToolError, or TimingError after all seeds with every rule that was broken; the
     reports and the manifest are written in any case, the manifest then with ``"passed": false``.
 
-    By default as many seeds run at once as processors and memory allow. `placer` names another placer of nextpnr than
-    its own choice, such as ``static``. `station` replaces the station and `minimum_cells` the counts that the netlist must reach, for tests of the build.
+    By default as many seeds run at once as processors and memory allow. `station` replaces the station and
+    `minimum_cells` the counts that the netlist must reach, for tests of the build.
     """
     if seeds < 1:
         raise ValueError(f"seeds {seeds}: at least one is needed")
@@ -109,7 +108,7 @@ def build(
     progress(f"place and route, {seeds} seed{'s' * (seeds > 1)}" + (f", {jobs} at once" if seeds > 1 else ""))
     run_seeds(
         seeds,
-        lambda seed: _place_and_route(board, seed, out_dir, placer),
+        lambda seed: _place_and_route(board, seed, out_dir),
         jobs=jobs,
         log_of=lambda seed: out_dir / f"seed{seed}.log",
         done=finish,
@@ -139,7 +138,6 @@ def build(
                 "bitstream_sha256": hashlib.sha256(bitstream.read_bytes()).hexdigest(),
                 "bitstream_seed": best,
                 "tools": tool_versions(),
-                "placer": placer or "default",
                 "seeds": list(reports),
                 "cpu_seconds": seconds | {"place_and_route": routed},
                 "resources": {kind: {"used": u, "available": a} for kind, (u, a) in reports[best].used.items()},
@@ -209,7 +207,7 @@ def _synthesise(board: Board, plan: ClockPlan, station: Any, out_dir: Path, prog
     return round(time.process_time() - began + tool, 1)
 
 
-def _place_and_route(board: Board, seed: int, out_dir: Path, placer: str | None) -> float:
+def _place_and_route(board: Board, seed: int, out_dir: Path) -> float:
     return run_tool(
         "nextpnr-ecp5",
         [
@@ -217,7 +215,9 @@ def _place_and_route(board: Board, seed: int, out_dir: Path, placer: str | None)
             *("--json", f"{TOP}.json", "--lpf", f"{TOP}.lpf", "--textcfg", f"seed{seed}.config"),
             # A missed constraint is judged here, together with the crossings, so that all of them are named at once.
             *("--seed", str(seed), "--report", f"seed{seed}.report.json", "--timing-allow-fail"),
-            *(("--placer", placer) if placer else ()),
+            # Analytic placement: faster here than the default one, and the word clock comes out a fifth faster.
+            *("--placer", "static"),
+            *(("--write", f"seed{seed}.placed.json") if board.chains else ()),
         ],
         out_dir,
         f"seed{seed}.log",
@@ -234,4 +234,6 @@ def _broken(
     held = (out_dir / f"seed{seed}.log").read_text().count("Hold/min time violation")
     if held:
         broken.append(f"{held} hold violations, see seed{seed}.log")
+    if board.chains:
+        broken += broken_chains(out_dir / f"seed{seed}.placed.json", board.chains)
     return broken

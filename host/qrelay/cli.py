@@ -23,6 +23,7 @@ app = typer.Typer(
 Fast = Annotated[
     bool, typer.Option("--fast", help="fast twin: draws clicks where they happen, runs no gateware; days in minutes")
 ]
+BOARDS = "ulx3s-85f, ecpix5-85f, butterstick-85f or orangecrab-85f"
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")]
 
 
@@ -104,21 +105,24 @@ def info(
 
 @app.command(epilog="Example: qrelay build ulx3s-85f --seeds 5")
 def build(
-    board: Annotated[str, typer.Argument(help="ulx3s-85f")],
+    board: Annotated[str, typer.Argument(help=BOARDS)],
     seeds: Annotated[int, typer.Option(min=1, help="place and route with this many seeds")] = 1,
     free_running: Annotated[bool, typer.Option("--free-running", help="clock from the board's oscillator")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="seeds at once; by default what processors and memory allow")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="folder, build/BOARD by default")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Build a board's bitstream, timing report and manifest."""
     from .commands import build_board
 
-    return build_board(board, out=out, seeds=seeds, free_running=free_running, as_json=as_json)
+    return build_board(board, out=out, seeds=seeds, free_running=free_running, jobs=jobs, as_json=as_json)
 
 
 @app.command(epilog="Example: qrelay flash ulx3s-85f --persistent")
 def flash(
-    board: Annotated[str, typer.Argument(help="ulx3s-85f")],
+    board: Annotated[str, typer.Argument(help=BOARDS)],
     bitstream: Annotated[Path | None, typer.Option(help="file, that of `qrelay build` by default")] = None,
     persistent: Annotated[bool, typer.Option("--persistent", help="keep it through power cycles")] = False,
     as_json: AsJson = False,

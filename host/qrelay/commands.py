@@ -209,17 +209,24 @@ def _board(name: str) -> Any:
     return known[name]
 
 
-def build_board(name: str, *, out: Path | None, seeds: int, free_running: bool, as_json: bool) -> int:
+def build_board(
+    name: str,
+    *,
+    out: Path | None,
+    seeds: int,
+    free_running: bool,
+    jobs: int | None,
+    as_json: bool,
+) -> int:
     """Build bitstream, timing report and manifest."""
     board = _board(name)
-    from qrelay_boards.build import build
 
     def progress(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
     folder = out or Path("build") / name
     try:
-        result = build(board, out_dir=folder, seeds=seeds, free_running=free_running, progress=progress)
+        result = board.build(out_dir=folder, seeds=seeds, free_running=free_running, jobs=jobs, progress=progress)
     except (RuntimeError, ValueError, OSError) as error:
         raise RunError(f"build of {name} failed: {error}") from error
     if as_json:
