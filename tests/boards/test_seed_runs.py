@@ -1,0 +1,137 @@
+"""Seeds in parallel: how many at once, order of reports, failures, stage of a log."""
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from qrelay_boards.seed_runs import NEXTPNR_BYTES, default_jobs, free_bytes, run_seeds, stage_of
+from qrelay_boards.toolchain import ToolError, run_tool
+
+
+@pytest.mark.parametrize(
+    ("seeds", "processors", "gigabytes", "jobs"),
+    [(5, 2, 20, 2), (1, 8, 20, 1), (5, 8, 5, 3), (5, 8, 0.5, 1), (5, 8, 20, 5), (5, 8, None, 5)],
+)
+def test_default_jobs(monkeypatch, seeds, processors, gigabytes, jobs):
+    memory = None if gigabytes is None else int(gigabytes * 1e9)
+    monkeypatch.setattr("qrelay_boards.seed_runs.free_bytes", lambda: memory)
+    assert default_jobs(seeds, processors) == jobs
+
+
+def test_free_memory_is_plausible():
+    memory = free_bytes()
+    if not Path("/proc/meminfo").exists():
+        assert memory is None
+    else:
+        assert NEXTPNR_BYTES / 100 < memory < 1e14
+
+
+def finished(seeds, run, jobs, heartbeat_s=60.0, log_of=lambda seed: Path("no-such-log")):
+    done, said = {}, []
+    run_seeds(
+        seeds,
+        run,
+        jobs=jobs,
+        log_of=log_of,
+        done=done.__setitem__,
+        progress=said.append,
+        heartbeat_s=heartbeat_s,
+    )
+    return done, said
+
+
+def test_every_seed_once_and_at_most_so_many_at_once():
+    lock, together, most, calls = threading.Lock(), 0, 0, []
+    both = threading.Barrier(2, timeout=20)
+
+    def run(seed):
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+            calls.append(seed)
+        both.wait()
+        with lock:
+            together -= 1
+        return 10.0 * seed
+
+    done, _ = finished(6, run, jobs=2)
+    assert done == {seed: 10.0 * seed for seed in range(1, 7)}
+    assert sorted(calls) == list(range(1, 7))
+    assert most == 2
+
+
+def test_after_a_failure_no_seed_begins():
+    begun = []
+
+    def run(seed):
+        begun.append(seed)
+        raise ToolError(f"seed {seed} failed")
+
+    with pytest.raises(ToolError, match=r"^seed 1 failed$"):
+        finished(5, run, jobs=1)
+    assert len(begun) < 5
+
+
+def test_running_seeds_are_reported(tmp_path):
+    go = threading.Event()
+    said = []
+
+    def log_of(seed):
+        return tmp_path / f"seed{seed}.log"
+
+    log_of(1).write_text("Info: Packing IOs..\nInfo: Running main analytical placer\n")
+
+    def run(seed):
+        assert go.wait(20)
+        return 1.0
+
+    def progress(line):
+        said.append(line)
+        go.set()
+
+    run_seeds(1, run, jobs=1, log_of=log_of, done=lambda seed, s: None, progress=progress, heartbeat_s=0.05)
+    assert said[0] == "seed 1 placing (0 min)"
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [
+        ("Info: constraining clock net", "reading"),
+        ("Info: Packing carries...", "packing"),
+        ("Info: Packing IOs..\nInfo: Running main analytical placer, max", "placing"),
+        ("Info: Packing IOs..\nInfo: Running simulated annealing placer\nInfo: Routing..\n", "routing"),
+    ],
+)
+def test_stage(tmp_path, text, stage):
+    (tmp_path / "log").write_text(text)
+    assert stage_of(tmp_path / "log") == stage
+    assert stage_of(tmp_path / "none") == "waiting"
+
+
+def test_tool_returns_its_own_processor_time(tmp_path, monkeypatch):
+    """Two tools in parallel: each is charged with its own work only."""
+    busy = tmp_path / "busy.py"
+    busy.write_text("import time\nwhile time.process_time() < 0.4:\n    pass\n")
+    monkeypatch.setenv("YOSYS", f"{sys.executable} {busy}")
+    monkeypatch.setenv("ECPPACK", "sh -c 'exit 0'")
+    seconds = {}
+
+    def work(tool):
+        seconds[tool] = run_tool(tool, [], tmp_path, f"{tool}.log")
+
+    threads = [threading.Thread(target=work, args=(tool,)) for tool in ("yosys", "ecppack")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seconds["yosys"] >= 0.4
+    assert seconds["ecppack"] < 0.4
+
+
+def test_tool_that_takes_too_long_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setenv("YOSYS", "sleep 60")
+    with pytest.raises(ToolError, match=r"^yosys took more than 0.2 s; see log$"):
+        run_tool("yosys", [], tmp_path, "log", timeout_seconds=0.2)
