@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import cli_physics
+from . import cli_physics, cli_selftest
 from .errors import ConfigError, QrelayError
 
 __all__ = ["app", "main"]
@@ -147,6 +147,7 @@ def twin(
     return serve_twin(config, pty=pty, as_json=as_json)
 
 
+cli_selftest.register(app)
 cli_physics.register(app)
 
 

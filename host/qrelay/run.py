@@ -18,7 +18,7 @@ from .conclude import RunOutcome, conclude
 from .config import STATIONS, RunConfig
 from .configure import audit_slot, configure, detector_trims, sender_steps
 from .emission import SenderPlan
-from .errors import LinkError, QrelayError, RunError, RunFolderError
+from .errors import ConfigError, LinkError, QrelayError, RunError, RunFolderError
 from .frame import FrameLayout
 from .live_tally import LiveTally, Progress
 from .modulation import sender_lines
@@ -242,6 +242,8 @@ def execute(
 ) -> RunOutcome:
     """Carry out a run from its settings to its result. Whatever was taken is in the run folder, also after trouble."""
     stop = stop or threading.Event()
+    if config.simulated and config.twin.loop_back is not None:
+        raise ConfigError("twin.loop_back: wires in place of light are for `qrelay selftest`; leave it out for a run")
     if config.simulated and config.twin.engine == "fast":
         return _execute_fast(config, config_text, on_progress, on_message, on_started, stop)
     with Bench(config, on_message) as bench:

@@ -4,18 +4,24 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from .protocol.registers import LINES
 from .protocol.units import DEFAULT_SLOT_RATE_HZ
 from .strict_model import StrictModel
 
 if TYPE_CHECKING:
     from qrelay_sim.parameters import RelayParameters
 
-__all__ = ["ARMS", "ArmLengths", "PathDelays", "TwinSettings", "slots_of_fibre"]
+__all__ = ["ARMS", "WIRE_SLOTS", "ArmLengths", "LoopBack", "PathDelays", "TwinSettings", "slots_of_fibre"]
 
 ARMS = ("alice_m1", "source_m1", "source_m2", "bob_m2")
 """The four paths of light, in the order of the chain."""
 
+WIRE_SLOTS = 24
+"""Longest wire of the twin's loop-back."""
+
 _Length = Annotated[float, Field(ge=0, le=1000)]
+_Line = Annotated[int, Field(ge=-1, lt=LINES)]
+_Wire = Annotated[int, Field(ge=0, le=WIRE_SLOTS)]
 _Delay = Annotated[int, Field(ge=0, le=1 << 24)]
 _Probability = Annotated[float, Field(ge=0, le=1)]
 _Photons = Annotated[float, Field(ge=0, le=100)]
@@ -42,6 +48,15 @@ class ArmLengths(StrictModel):
     source_m1: _Length
     source_m2: _Length
     bob_m2: _Length
+
+
+class LoopBack(StrictModel):
+    """Wires from each station's output lines to its own detector inputs, in place of all light."""
+
+    lines: tuple[_Line, _Line, _Line, _Line] = Field(
+        default=(0, 1, 2, 3), description="line wired to each detector input, -1: none"
+    )
+    delay_slots: tuple[_Wire, _Wire, _Wire, _Wire] = Field(default=(0, 0, 0, 0), description="delay of each wire")
 
 
 class TwinSettings(StrictModel):
@@ -96,6 +111,10 @@ class TwinSettings(StrictModel):
         default=0.5, description="of a 1 in a sample of each board's noise source; its health tests stop a biased one"
     )
     jitter_ps: float = Field(default=40.0, ge=0, le=3000, description="rms of the detectors' timing")
+
+    loop_back: LoopBack | None = Field(
+        default=None, description="rtl only: wires from lines to detectors instead of light, for `qrelay selftest`"
+    )
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:

@@ -16,10 +16,13 @@
 
 namespace {
 
+constexpr unsigned kDetectors = 4, kBinsPerWord = 8, kBinFines = 128;
+
 struct Station {
     VerilatedContext context;
     Vstation top{&context, "station"};
     uint64_t noise;  // state of the noise source
+    uint64_t past[kDetectors] = {0, 0, 0, 0};  // latest bins on the wire to each detector, the newest in the top bit
 };
 
 // Collect, for one slot of a word, the two bins of each of the eight lines into 16 bits (line i at bits 2i, 2i+1).
@@ -57,6 +60,21 @@ inline void put_hit(uint32_t *port, unsigned place, unsigned fine) {
     const unsigned bit = place * kHitBits;
     port[bit / 32] |= hit << (bit % 32);
     if (bit % 32 + kHitBits > 32) port[bit / 32 + 1] |= hit >> (32 - bit % 32);
+}
+
+// Rising edges (falling where inverted) of the word that left the end of a wire, as hits; at most one per slot.
+inline bool wire_word(uint32_t *port, uint64_t &past, unsigned detector, unsigned bins, unsigned delay, bool inverted) {
+    past = past >> kBinsPerWord | static_cast<uint64_t>(bins) << (64 - kBinsPerWord);
+    const unsigned newest = 64 - kBinsPerWord - 2 * delay;
+    uint64_t levels = past >> (newest - 1);  // the bin before the word, then its bins
+    if (inverted) levels = ~levels;
+    bool any = false;
+    for (unsigned bin = 0; bin < kBinsPerWord; ++bin) {
+        if ((levels >> bin & 3) != 2) continue;
+        put_hit(port, 4 * detector + bin / 2, kBinFines * (bin & 1) + kBinFines / 2);
+        any = true;
+    }
+    return any;
 }
 
 }  // namespace
@@ -97,6 +115,8 @@ struct Batch {
     uint32_t running;            // out: the station is armed or running
     uint32_t clock_all;          // clock every block in every word
     uint64_t noise_ones;         // the noise source is high with this probability, in 2^-32
+    const int8_t *wires;         // line wired to each detector, -1 none; null: no wires at all
+    const uint8_t *wire_slots;   // delay of each wire, 0..24 slots
 };
 
 void *qrelay_station_new(uint64_t seed) {
@@ -117,8 +137,9 @@ void *qrelay_station_new(uint64_t seed) {
 void qrelay_station_delete(void *handle) { delete static_cast<Station *>(handle); }
 
 void qrelay_station_step(void *handle, Batch *batch) {
-    auto &top = static_cast<Station *>(handle)->top;
-    uint64_t &noise = static_cast<Station *>(handle)->noise;
+    auto &station = *static_cast<Station *>(handle);
+    auto &top = station.top;
+    uint64_t &noise = station.noise;
     auto *port = reinterpret_cast<uint32_t *>(&top.hits);
     const Hit *hit = batch->hits, *const hits_end = hit + batch->hit_count;
     const Pulse *start = batch->starts, *const starts_end = start + batch->start_count;
@@ -143,6 +164,16 @@ void qrelay_station_step(void *handle, Batch *batch) {
         for (; hit != hits_end && hit->word == word; ++hit) {
             put_hit(port, hit->place, hit->fine);
             hits_set = true;
+        }
+        if (batch->wires) {
+            // The lines show the registers' outputs: a wire without delay brings them to the inputs in the same word.
+            const uint64_t lines = top.lines;
+            for (unsigned d = 0; d < kDetectors; ++d) {
+                if (batch->wires[d] < 0) continue;
+                const unsigned bins = lines >> (kBinsPerWord * batch->wires[d]) & 0xFF;
+                const bool inverted = top.hits_inverted >> d & 1;
+                hits_set |= wire_word(port, station.past[d], d, bins, batch->wire_slots[d], inverted);
+            }
         }
         if (starts_set) {
             top.start_bins = 0;

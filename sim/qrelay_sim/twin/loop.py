@@ -9,6 +9,7 @@ The boards' time is not wall time: it runs as fast as the machine can while a st
 client that reads too slowly, and idles otherwise.
 """
 
+import ctypes
 import os
 import select
 import threading
@@ -108,12 +109,7 @@ class Twin(ClosedAtExit):
         self.settings = settings
         self.paths = FibrePaths(**settings.path_delays())
         library = build_library(progress)
-        self.stations = {
-            "alice": NativeStation(library, sender_light(), noise_seed=4 * settings.seed),
-            "bob": NativeStation(library, sender_light(), noise_seed=4 * settings.seed + 1),
-            "source": NativeStation(library, source_light(), noise_seed=4 * settings.seed + 2),
-            "receiver": NativeStation(library, noise_seed=4 * settings.seed + 3),
-        }
+        self.stations = self._stations(library)
         for station in self.stations.values():
             station.noise_ones = settings.noise_ones
         self._endpoints: dict[str, Endpoint] = {
@@ -131,6 +127,18 @@ class Twin(ClosedAtExit):
         self._thread = threading.Thread(target=self._serve, name="twin", daemon=True)
         self._reset_light()
         self._thread.start()
+
+    def _stations(self, library: ctypes.CDLL) -> dict[str, NativeStation]:
+        if (loop := self.settings.loop_back) is not None:
+            wires = list(zip(loop.lines, loop.delay_slots, strict=True))
+            first = 4 * self.settings.seed
+            return {name: NativeStation(library, wires=wires, noise_seed=first + n) for n, name in enumerate(STATIONS)}
+        return {
+            "alice": NativeStation(library, sender_light(), noise_seed=4 * self.settings.seed),
+            "bob": NativeStation(library, sender_light(), noise_seed=4 * self.settings.seed + 1),
+            "source": NativeStation(library, source_light(), noise_seed=4 * self.settings.seed + 2),
+            "receiver": NativeStation(library, noise_seed=4 * self.settings.seed + 3),
+        }
 
     def close(self) -> None:
         """Stop the boards and release the ports."""
@@ -168,7 +176,10 @@ class Twin(ClosedAtExit):
 
     def _serve(self) -> None:
         try:
-            self._loop()
+            if self.settings.loop_back is None:
+                self._loop()
+            else:
+                self._wired_loop()
         except BaseException as error:
             self.error = error
             raise
@@ -205,6 +216,23 @@ class Twin(ClosedAtExit):
             self.words += batch.words
             emitted, seen = batch, emitted
             batch = _Batch(_BUSY_WORDS if busy else _IDLE_WORDS, started=False)
+            if not busy and not any(endpoint.pending for endpoint in self._endpoints.values()):
+                select.select(list(self._endpoints.values()), [], [], _IDLE_WAIT_S)
+
+    def _wired_loop(self) -> None:
+        """Step the boards without light: each has its own wires."""
+        batch = _Batch(_IDLE_WORDS, started=False)
+        while not self._stop.is_set():
+            inputs = {name: endpoint.poll() for name, endpoint in self._endpoints.items()}
+            if any(endpoint.stalled for endpoint in self._endpoints.values()):
+                time.sleep(_IDLE_WAIT_S)
+                continue
+            tasks = {name: self._step(name, batch, _NO_HITS, inputs[name]) for name in STATIONS}
+            stepped = {name: task.result() for name, task in tasks.items()}
+            starts = [self._finish(name, one) for name, one in stepped.items()]
+            busy = any(one.busy for one in stepped.values())
+            self.words += batch.words
+            batch = _Batch(_BUSY_WORDS if busy else _IDLE_WORDS, started=any(starts))
             if not busy and not any(endpoint.pending for endpoint in self._endpoints.values()):
                 select.select(list(self._endpoints.values()), [], [], _IDLE_WAIT_S)
 

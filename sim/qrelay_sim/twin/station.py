@@ -1,12 +1,16 @@
 """One simulated board: the station's RTL in a native library, its pins as arrays and its link as bytes."""
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HIT_DTYPE", "PULSE_DTYPE", "NativeStation", "Stepped"]
+from qrelay.protocol.registers import DETECTORS, LINES
+from qrelay.twin_settings import WIRE_SLOTS
+
+__all__ = ["HIT_DTYPE", "PULSE_DTYPE", "WIRE_SLOTS", "NativeStation", "Stepped"]
 
 HIT_DTYPE = np.dtype([("word", "<u4"), ("place", "<u2"), ("fine", "<u2")])
 """A detector edge: word of the batch, 4 * detector + lane, fine time in 1/256 slot."""
@@ -42,6 +46,8 @@ class _Batch(ctypes.Structure):
         ("running", ctypes.c_uint32),
         ("clock_all", ctypes.c_uint32),
         ("noise_ones", ctypes.c_uint64),
+        ("wires", ctypes.c_void_p),
+        ("wire_slots", ctypes.c_void_p),
     )
 
 
@@ -72,6 +78,8 @@ class NativeStation:
     code_of_bins : 65536 light codes by the 16 line bins of a slot (line i at bits 2i and 2i + 1), or None for a station
         whose lines lead nowhere.
     noise_seed : of the station's noise source.
+    wires : loop-back, the line that is wired to each detector input, -1 for none, and the delay of each wire in slots,
+        0 to `WIRE_SLOTS`; None: no wires. Edges are measured as the x2 gearbox does.
     gate_clocks : leave out the clocks of blocks that have nothing to do. It makes no difference but for speed.
     """
 
@@ -80,6 +88,7 @@ class NativeStation:
         library: ctypes.CDLL,
         code_of_bins: NDArray[np.uint8] | None = None,
         *,
+        wires: Sequence[tuple[int, int]] | None = None,
         noise_seed: int = 0,
         gate_clocks: bool = True,
     ) -> None:
@@ -93,6 +102,14 @@ class NativeStation:
             raise ValueError(f"code_of_bins has shape {code_of_bins.shape}; it must have 65536 entries")
         self._codes = None if code_of_bins is None else np.ascontiguousarray(code_of_bins, np.uint8)
         self._clock_all = not gate_clocks
+        self._wires = self._wire_slots = None
+        if wires is not None:
+            if len(wires) != DETECTORS or not all(-1 <= line < LINES and 0 <= d <= WIRE_SLOTS for line, d in wires):
+                raise ValueError(
+                    f"wires {list(wires)}: give {DETECTORS} of (line -1 to {LINES - 1}, delay 0 to {WIRE_SLOTS} slots)"
+                )
+            self._wires = np.array([line for line, _ in wires], np.int8)
+            self._wire_slots = np.array([slots for _, slots in wires], np.uint8)
         self._pulses = np.zeros(_PULSES, PULSE_DTYPE)
         self.noise_seed = noise_seed
         self.noise_ones = 0.5
@@ -136,6 +153,8 @@ class NativeStation:
             start_pulse_size=len(self._pulses),
             clock_all=self._clock_all,
             noise_ones=round(self.noise_ones * 2**32),
+            wires=None if self._wires is None else self._wires.ctypes.data,
+            wire_slots=None if self._wire_slots is None else self._wire_slots.ctypes.data,
         )
         self._library.qrelay_station_step(self._handle, ctypes.byref(batch))
         return Stepped(

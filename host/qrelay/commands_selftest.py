@@ -1,0 +1,151 @@
+"""What `qrelay selftest` does."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .bench import start_twin
+from .board import Board
+from .config import STATIONS, RunConfig, load_config, parse_config
+from .demo_config import demo_text
+from .errors import ConfigError, RunError
+from .loopback import PairReport, loop_back
+from .protocol.registers import DETECTORS, LINES
+from .protocol.units import DEFAULT_SLOT_RATE_HZ, FINES_PER_SLOT, fines_to_ps
+from .twin_settings import LoopBack
+
+__all__ = ["parse_wires", "selftest"]
+
+_TWIN_ROUNDS = (tuple(range(DETECTORS)), tuple(range(LINES - DETECTORS, LINES)))
+"""Lines wired to the detectors of a simulated board, round by round: every line is seen once."""
+
+
+def parse_wires(texts: Sequence[str]) -> dict[int, int]:
+    """Line by detector from texts ``LINE:DETECTOR``. Raises ConfigError naming the one that is wrong."""
+    wires: dict[int, int] = {}
+    for text in texts:
+        line, _, detector = text.partition(":")
+        if not (line.isdecimal() and detector.isdecimal() and int(line) < LINES and int(detector) < DETECTORS):
+            raise ConfigError(
+                f"--wire {text}: give LINE:DETECTOR with line 0 to {LINES - 1} and detector 0 to {DETECTORS - 1}, "
+                "such as 3:0"
+            )
+        if int(detector) in wires:
+            raise ConfigError(f"--wire {text}: detector {detector} has a wire already; give one line for each")
+        wires[int(detector)] = int(line)
+    return wires
+
+
+def selftest(
+    where: str | None, *, wires: Sequence[str], cable_ns: float, stations: Sequence[str], as_json: bool
+) -> int:
+    """Test stations whose lines are wired to their own detectors; return the exit code."""
+    wanted = parse_wires(wires)
+    cable_fines = round(cable_ns * 1e-9 * float(DEFAULT_SLOT_RATE_HZ) * FINES_PER_SLOT)
+    for name in stations:
+        if name not in STATIONS:
+            raise ConfigError(f"--station {name}: there are {', '.join(STATIONS)}")
+    if where is not None and not Path(where).is_file():
+        if stations:
+            raise ConfigError(f"--station {stations[0]}: a URL is one station; give a run file to choose from its four")
+        with Board.open(where) as board:
+            found = {where: loop_back(board, wanted, cable_fines=cable_fines)}
+    else:
+        config = parse_config(demo_text(), "demo") if where is None else load_config(where)
+        chosen = tuple(stations) or STATIONS
+        if config.simulated:
+            found = _simulated(config, wanted, cable_fines, chosen)
+        else:
+            found = {}
+            for name in chosen:
+                with Board.open(config.stations.urls()[name]) as board:
+                    found[name] = loop_back(board, wanted, cable_fines=cable_fines)
+    return _show(found, as_json=as_json)
+
+
+def _simulated(
+    config: RunConfig, wanted: Mapping[int, int], cable_fines: int, stations: Sequence[str]
+) -> dict[str, list[PairReport]]:
+    """Simulated boards with the run file's wires, or with each line in its turn if it has none."""
+    if config.twin.engine == "fast":
+        raise ConfigError("twin.engine = 'fast' runs no gateware that could be tested; set engine = 'rtl'")
+    found: dict[str, list[PairReport]] = {name: [] for name in stations}
+    given = config.twin.loop_back
+    for lines in _TWIN_ROUNDS if given is None else (given.lines,):
+        wiring = given or LoopBack.model_validate({"lines": lines})
+        wires = dict(wanted) or {detector: line for detector, line in enumerate(lines) if line >= 0}
+        wired = config.model_copy(update={"twin": config.twin.model_copy(update={"loop_back": wiring})})
+        with start_twin(wired, lambda text: print(text, file=sys.stderr)) as twin:
+            for name in stations:
+                with Board.open(twin.urls[name], timeout_s=2.0) as board:
+                    found[name] += loop_back(board, wires, cable_fines=cable_fines)
+    return found
+
+
+def _show(found: Mapping[str, list[PairReport]], *, as_json: bool) -> int:
+    reports = [report for of_station in found.values() for report in of_station]
+    failed = [(name, report) for name, of_station in found.items() for report in of_station if not report.passed]
+    if as_json:
+        document = {
+            "passed": not failed and bool(reports),
+            "loop_back": {name: [_plain(report) for report in of_station] for name, of_station in found.items()},
+        }
+        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    else:
+        _print(found)
+    if not reports:
+        raise RunError("nothing was tested: no line is wired to a detector")
+    if failed:
+        name, report = failed[0]
+        raise RunError(
+            f"{len(failed)} of {len(reports)} trials failed, the first at station {name}: {_reason(report)}; "
+            "check cables and --cable-ns, then gearbox alignment"
+        )
+    return 0
+
+
+def _plain(report: PairReport) -> dict[str, Any]:
+    return {**asdict(report), "slip_slots": report.slip_slots, "passed": report.passed}
+
+
+def _reason(report: PairReport) -> str:
+    if report.line is None:
+        wanted = "a line" if report.wanted_line is None else f"line {report.wanted_line}"
+        return f"detector {report.detector} does not see {wanted} ({report.seen} clicks)"
+    where = f"line {report.line} to detector {report.detector}, {report.trial}"
+    if report.wanted_line not in (None, report.line):
+        return f"detector {report.detector} sees line {report.line}, not line {report.wanted_line}"
+    if report.missing or report.extra:
+        return f"{where}: {report.missing} edges missing, {report.extra} too many"
+    return f"{where}: {report.slip_slots:+g} slots off"
+
+
+def _print(found: Mapping[str, list[PairReport]]) -> None:
+    console = Console()
+    for name, reports in found.items():
+        table = Table(
+            "line", "detector", "trial", "edges", "missing", "extra", "lag (slots)", "off by", "result",
+            title=f"Loop-back of {name}",
+        )  # fmt: skip
+        for report in reports:
+            lag = "-" if report.measured_lag_fines is None else f"{report.measured_lag_fines / FINES_PER_SLOT:g}"
+            slip = report.slip_slots
+            off = "-" if slip is None else f"{slip:+g} slots ({fines_to_ps(slip * FINES_PER_SLOT):+.0f} ps)"
+            table.add_row(
+                "-" if report.line is None else str(report.line),
+                str(report.detector),
+                report.trial,
+                str(report.sent),
+                str(report.missing),
+                str(report.extra),
+                lag,
+                off,
+                "passed" if report.passed else f"FAILED: {_reason(report)}",
+            )
+        console.print(table)

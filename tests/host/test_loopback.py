@@ -1,0 +1,87 @@
+"""The comparison of a loop-back test: lines are told apart, and every slip, loss and double edge is seen."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from qrelay.commands_selftest import parse_wires
+from qrelay.errors import ConfigError
+from qrelay.loopback import TRIALS, Pattern, compare
+
+PATTERN = Pattern()
+LAG = 14_592
+PLAIN = TRIALS[0]
+
+
+def report(clicks, *, detector=1, wanted=None, lag=LAG):
+    return compare(PATTERN, np.sort(clicks), detector=detector, wanted_line=wanted, trial=PLAIN, expected_lag_fines=lag)
+
+
+@pytest.mark.parametrize("line", range(8))
+def test_each_line_is_recognised(line):
+    found = report(PATTERN.edges(line) + LAG, wanted=line)
+    assert (found.line, found.measured_lag_fines, found.missing, found.extra) == (line, LAG, 0, 0)
+    assert found.sent == found.seen > 500
+    assert found.passed
+    assert report(PATTERN.edges(line) + LAG).passed
+
+
+@pytest.mark.parametrize("slots", [-1000, -4, -1, -0.5, 0.5, 1, 2, 4, 1000])
+def test_a_slip_fails(slots):
+    found = report(PATTERN.edges(3) + LAG + int(256 * slots), wanted=3)
+    assert found.slip_slots == slots
+    assert not found.passed
+
+
+def test_the_wrong_line_fails():
+    found = report(PATTERN.edges(3) + LAG, wanted=4)
+    assert found.line == 3
+    assert not found.passed
+    assert found.slip_slots == 0
+
+
+def test_lost_and_double_edges_fail():
+    edges = PATTERN.edges(2) + LAG
+    lost = report(np.delete(edges, 77))
+    assert (lost.missing, lost.extra, lost.passed) == (1, 0, False)
+    double = report(np.append(edges, edges[5] + 600))
+    assert (double.missing, double.extra, double.passed) == (0, 1, False)
+
+
+def test_no_clicks_and_noise_are_no_line():
+    silent = report(np.zeros(0, np.int64), wanted=2)
+    assert silent.line is silent.slip_slots is None
+    assert silent.missing == silent.sent == len(PATTERN.edges(2))
+    noise = np.random.default_rng(1).integers(0, 6 * 4096 * 256, 700)
+    assert not report(noise).passed
+    assert report(noise).line is None
+
+
+def test_jitter_within_a_bin_is_allowed():
+    """A board with fine time stamps measures edges off the grid."""
+    jitter = np.random.default_rng(2).integers(-20, 21, len(PATTERN.edges(0)))
+    found = report(PATTERN.edges(0) + LAG + jitter)
+    assert (found.line, found.missing, found.extra) == (0, 0, 0)
+    assert found.passed
+
+
+def test_patterns_have_both_bins_and_every_lane():
+    """Rising edges in the first and in the second bin of each lane, on every line."""
+    for line in range(8):
+        edges = PATTERN.edges(line)
+        assert set((edges // 128 % 8).tolist()) == set(range(8))
+
+
+def test_trials_put_each_lane_in_place_of_others():
+    assert {trial.fines // 256 % 4 for trial in TRIALS} >= {0, 1, 2}
+    assert any(trial.fines % 256 for trial in TRIALS)
+    assert len({dataclasses.astuple(trial)[1:] for trial in TRIALS}) == len(TRIALS)
+
+
+def test_wires():
+    assert parse_wires(["3:0", "7:2"]) == {0: 3, 2: 7}
+    with pytest.raises(ConfigError, match="--wire 8:0: give LINE:DETECTOR with line 0 to 7 and detector 0 to 3"):
+        parse_wires(["8:0"])
+    with pytest.raises(ConfigError, match="--wire 2:0: detector 0 has a wire already"):
+        parse_wires(["1:0", "2:0"])
