@@ -58,13 +58,19 @@ def boards_table(known: Iterable[Board]) -> str:
 
 
 def wiring_table(known: Iterable[Board]) -> str:
-    """Header pin and FPGA pin of each use, boards side by side."""
+    """Header pin and FPGA pin of each use, boards side by side; boards with the same wiring share a column."""
     known = list(known)
+    names: list[str] = []
     columns: list[dict[str, str]] = []
     for board in known:
         wiring = board.wiring
         uses = {**wiring.outputs, **wiring.inputs, "reference": wiring.reference, **wiring.slow()}
-        columns.append({use: _place(board, pin) for use, pin in uses.items()})
+        column = {use: _place(board, pin) for use, pin in uses.items()}
+        if column in columns:
+            names[columns.index(column)] += f", `{board.name}`"
+        else:
+            names.append(f"`{board.name}`")
+            columns.append(column)
     order = [
         *(f"line_{i}" for i in range(max(len(b.wiring.lines) for b in known))),
         *(f"detector_{i}" for i in range(max(len(b.wiring.detectors) for b in known))),
@@ -72,7 +78,7 @@ def wiring_table(known: Iterable[Board]) -> str:
         *(f"lamp_{lamp}" for lamp in LAMPS),
     ]
     rows = ((use.replace("_", " "), *(column.get(use, "") for column in columns)) for use in order)
-    return _table(("use", *(f"`{board.name}`" for board in known)), rows)
+    return _table(("use", *names), rows)
 
 
 def _place(board: Board, pin: str) -> str:

@@ -60,7 +60,7 @@ def test_build(tmp_path, name, free_running):
         assert str(tmp_path) not in kept.read_text()
 
 
-@pytest.mark.parametrize("name", boards())
+@pytest.mark.parametrize("name", PINS)
 def test_identity_tells_what_is_wired(name):
     board = boards()[name]
     identity = StandIn(board.facts(board.clock_plan())).identity

@@ -2,13 +2,15 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from stand_in import StandIn
 
+from qrelay_boards import boards
 from qrelay_boards.build import build
-from qrelay_boards.document import main, record, tables, timing_table, with_tables
+from qrelay_boards.document import main, record, tables, timing_table, wiring_table, with_tables
 from qrelay_boards.pins import PinError
 
 FOLDER = Path(__file__).parents[2] / "boards"
@@ -18,6 +20,13 @@ BUILDS = json.loads((FOLDER / "timing.json").read_text(encoding="utf-8"))
 
 def test_tables_are_current():
     assert with_tables(README, tables(BUILDS)) == README, "run python -m qrelay_boards.document"
+
+
+def test_boards_with_the_same_wiring_share_a_column():
+    board = boards()["ulx3s-85f"]
+    head, _, first, *_ = wiring_table([board, replace(board, name="other"), boards()["ecpix5-85f"]]).splitlines()
+    assert head == "| use | `ulx3s-85f`, `other` | `ecpix5-85f` |"
+    assert first == "| line 0 | **14+** U18 | **pmod0.1** T25 |"
 
 
 def test_marks_must_be_there():
@@ -112,11 +121,7 @@ def test_example_identity(carrier):
 
 
 def test_example_of_an_error_is_what_is_said():
-    from dataclasses import replace
-
-    from qrelay_boards.ulx3s import ULX3S_85F
-
-    wiring = ULX3S_85F.wiring
+    wiring = boards()["ulx3s-85f"].wiring
     with pytest.raises(PinError) as error:
         replace(wiring, lines=(*wiring.lines[:3], "0+", *wiring.lines[4:])).check()
     assert str(error.value) in README.replace("\n", " ")

@@ -48,7 +48,7 @@ def test_pins_of_each_board(name):
     assert set(wiring.lamps) >= {"locked", "blink"}
 
 
-@pytest.mark.parametrize("name", boards())
+@pytest.mark.parametrize("name", PLATFORMS)
 def test_oscillator_port_and_lamps_are_those_of_amaranth_boards(name):
     """Another description of the same boards: no pin has a second use there, but for those that are meant."""
     wiring = boards()[name].wiring
