@@ -133,12 +133,13 @@ def compare(
     wanted_line: int | None,
     trial: Trial,
     expected_lag_fines: int,
+    lines: int = LINES,
 ) -> PairReport:
     """Find the line and the lag that explain `clicks` (fines from the first slot of the run) best."""
     best: tuple[int, int, int] | None = None
     frame = _FRAME_WORDS * SLOTS_PER_WORD * FINES_PER_SLOT
     first = clicks[clicks < clicks.min(initial=0) + 2 * frame]
-    for line in range(LINES):
+    for line in range(lines):
         edges = pattern.edges(line)
         in_frame = edges[edges < frame]
         lags = (first[:, np.newaxis] - in_frame).ravel()
@@ -225,6 +226,7 @@ def loop_back(
                     wanted_line=wires.get(detector),
                     trial=trial,
                     expected_lag_fines=expected,
+                    lines=identity.lines,
                 )
             )
     return reports

@@ -1,4 +1,4 @@
-"""Plots of a run: interference fringe, gains by pair of settings, clicks inside the slot."""
+"""Plots of a run: interference fringe, gains by pair of settings, clicks inside the slot, phase of the reference."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +26,8 @@ def plot_run(
     plots = {"clicks": _clicks}
     if "pairs" in result:
         plots |= {"fringe": _fringe, "gains": _gains}
+    if result.get("reference", {}).get("series", {}).get("time_ms"):
+        plots["reference"] = _reference
     for name, draw in plots.items():
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.add_subplot()
@@ -76,6 +78,24 @@ def _gains(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Ma
     axes.set_ylabel("successes per live slot")
     axes.set_title("Gain by settings of Alice and Bob")
     axes.legend(fontsize=8)
+
+
+def _reference(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    del config
+    series = result["reference"]["series"]
+    # One curve without jumps of a turn, as far as the points are dense enough.
+    phase = np.unwrap(np.asarray(series["phase_rad"]))
+    axes.errorbar(series["time_ms"], phase, series["phase_rad_std"], fmt=".", ms=3, lw=0.5, label="reference fringe")
+    injected = manifest.get("injected_phase_rad")
+    if injected:
+        true = np.asarray(injected)
+        time_ms = np.linspace(0, result["slots"] / manifest["stations"]["receiver"]["slot_rate_hz"] * 1e3, len(true))
+        near = np.round((phase[0] - np.interp(series["time_ms"][0], time_ms, true)) / (2 * np.pi))
+        axes.plot(time_ms, true + 2 * np.pi * near, lw=1, alpha=0.7, label="added by the twin")
+        axes.legend(fontsize=8)
+    axes.set_xlabel("time in the run (ms)")
+    axes.set_ylabel("phase, Alice minus Bob (rad)")
+    axes.set_title("Phase from the reference segments")
 
 
 def _clicks(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
