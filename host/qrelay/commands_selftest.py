@@ -136,7 +136,7 @@ def _print(found: Mapping[str, list[PairReport]]) -> None:
         for report in reports:
             lag = "-" if report.measured_lag_fines is None else f"{report.measured_lag_fines / FINES_PER_SLOT:g}"
             slip = report.slip_slots
-            off = "-" if slip is None else f"{slip:+g} slots ({fines_to_ps(slip * FINES_PER_SLOT):+.0f} ps)"
+            off = "-" if slip is None else f"{fines_to_ps(slip * FINES_PER_SLOT):+.0f} ps"
             table.add_row(
                 "-" if report.line is None else str(report.line),
                 str(report.detector),
@@ -146,6 +146,9 @@ def _print(found: Mapping[str, list[PairReport]]) -> None:
                 str(report.extra),
                 lag,
                 off,
-                "passed" if report.passed else f"FAILED: {_reason(report)}",
+                "ok" if report.passed else "FAILED",
             )
         console.print(table)
+        for report in reports:
+            if not report.passed:
+                console.print(f"{name}: {_reason(report)}", highlight=False)

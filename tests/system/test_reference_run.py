@@ -64,7 +64,7 @@ def run(folder, mode, frames=1, twin="", **changes):
     for old, new in changes.values():
         assert old in text
         text = text.replace(old, new)
-    text += twin + f'\n[events]\nreference = "{mode}"\nreference_frames = {frames}\n'
+    text += twin + f'\n[events]\nclicks = "off"\nreference = "{mode}"\nreference_frames = {frames}\n'
     config = parse_config(text)
     outcome = execute(config, text)
     assert outcome.trouble is None

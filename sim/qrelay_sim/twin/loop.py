@@ -125,7 +125,8 @@ class Twin(ClosedAtExit):
         # No more workers than processors: they would take turns, and the receiver, which takes longest, end last.
         self._pool = ThreadPoolExecutor(max_workers=_processors(), thread_name_prefix="twin-board")
         self._thread = threading.Thread(target=self._serve, name="twin", daemon=True)
-        self._reset_light()
+        if settings.loop_back is None:
+            self._reset_light()
         self._thread.start()
 
     def _stations(self, library: ctypes.CDLL) -> dict[str, NativeStation]:
