@@ -23,6 +23,7 @@ from .noise import NoiseSampler
 from .probe import Probe
 from .receiver import Receiver
 from .sequencer import Sequencer
+from .tdc_control import TdcControl, TdcPort
 from .timebase import TimeBase
 
 __all__ = ["GATED_BLOCKS", "GATEWARE_VERSION", "BoardFacts", "Station"]
@@ -56,6 +57,8 @@ class BoardFacts:
     lines: int = LINES
     fine_first: int = 64
     fine_step: int = 128
+    chains: int = 0
+    """Detectors with a carry chain, one bit each."""
 
 
 class Station(wiring.Component):
@@ -90,6 +93,7 @@ class Station(wiring.Component):
     clock_locked, external_reference : present state of the clocks.
     reference_lost, lock_lost, phase_slipped : one-clock (or longer) reports that latch an alarm.
     armed, running : for lamps, and for a simulation that wants to know whether time matters.
+    tdc : to and from the carry chains, on a board whose facts name any; otherwise nothing happens there.
     clocked : the block has something to do in this word. While low, nothing in it can change but the phase of the
         receiver's free-running rate interval and test pulser. Follows from registers and from `rx.valid` and
         `clock_locked`.
@@ -111,6 +115,7 @@ class Station(wiring.Component):
     phase_slipped: In(1)
     armed: Out(1)
     running: Out(1)
+    tdc: Out(TdcPort)
     clocked: Out(data.StructLayout(dict.fromkeys(GATED_BLOCKS, 1)))
 
     def __init__(self, facts: BoardFacts, *, gated: bool = False):
@@ -281,6 +286,19 @@ class Station(wiring.Component):
             probe.clicks.eq(receiver.click_bits),
             self.probe.eq(probe.out),
         ]
+
+        if self._facts.chains:
+            m.submodules.tdc = tdc = TdcControl()
+            connect(m, bank.table_tdc_times, tdc.table)
+            connect(m, tdc.channels, flipped(self.tdc))
+            m.d.comb += [
+                tdc.config.eq(bank.config_tdc),
+                bank.status_tdc.eq(tdc.status),
+                tdc.invert.eq(self.hits_inverted),
+                tdc.clear.eq(system.clear_counters | arm),
+                tdc.codes.address.eq(bank.read_tdc_codes.address),
+                bank.read_tdc_codes.value.eq(tdc.codes.value),
+            ]
 
         # State and alarms, in the order of the register map.
         was_locked = Signal()

@@ -20,7 +20,8 @@ __all__ = ["CodeDensity", "TdcCalibration", "TimedHit"]
 _CODES = 1 << CODE_BITS
 _ANY_ON_COLLISION = {"no_rw_check": 1}
 """What is read while it is written may be anything (nobody uses it): otherwise Yosys puts a bypass between the memory
-and its output register, which then cannot be the block RAM's own."""
+and its output register, which then cannot be the block RAM's own. It heeds this where it joins a read without a clock
+and the register behind it itself."""
 
 
 class TimedHit(data.Struct):
@@ -63,17 +64,17 @@ class TdcCalibration(wiring.Component):
         m = Module()
         m.submodules.times = times = Memory(shape=unsigned(CODE_BITS), depth=_CODES, init=[], attrs=_ANY_ON_COLLISION)
         write = times.write_port()
-        read = times.read_port()
+        read = times.read_port(domain="comb")
         m.d.sync += [
             write.addr.eq(self.table.address),
             write.data.eq(self.table.value),
             write.en.eq(self.table.enable),
         ]
         code = Signal(CODE_BITS, reset_less=True)
+        found = Signal(CODE_BITS, reset_less=True)
         time = Signal(CODE_BITS, reset_less=True)
-        m.d.sync += code.eq(self.hit.code)
         m.d.comb += read.addr.eq(code)
-        m.d.sync += time.eq(read.data)
+        m.d.sync += [code.eq(self.hit.code), found.eq(read.data), time.eq(found)]
         m.d.comb += [self.timed.fine.eq(time[:8]), self.timed.later.eq(time[8])]
         valid, extra = self.hit.valid, self.hit.extra
         for stage in range(self.latency):
@@ -113,7 +114,7 @@ class CodeDensity(wiring.Component):
     busy: Out(1)
 
     latency = 5
-    read_latency = 3
+    read_latency = 2
 
     def elaborate(self, platform):
         m = Module()
@@ -121,7 +122,7 @@ class CodeDensity(wiring.Component):
             shape=unsigned(HISTOGRAM_BITS), depth=_CODES, init=[], attrs=_ANY_ON_COLLISION
         )
         write = bins.write_port()
-        read = bins.read_port()
+        read = bins.read_port(domain="comb")
 
         # Stage 1 reads, 2 waits for the memory, 3 for its register, 4 has the sum and writes it, 5 and then `sums`
         # remember it for the hits that read before the write.
@@ -129,14 +130,15 @@ class CodeDensity(wiring.Component):
         code = [Signal(CODE_BITS, name=f"code_{n}", reset_less=True) for n in range(1, depth + 1)]
         valid = [Signal(name=f"valid_{n}") for n in range(1, depth + 1)]
         m.d.sync += [
-            code[0].eq(Mux(self.run, self.hit.code, self.address)),
+            code[0].eq(self.hit.code),
             valid[0].eq(self.hit.valid & self.run & ~self.busy & ~self.clear),
             *(later.eq(earlier) for earlier, later in pairwise(code)),
             *(later.eq(earlier) for earlier, later in pairwise(valid)),
         ]
-        m.d.comb += read.addr.eq(code[0])
+        m.d.comb += read.addr.eq(Mux(valid[0], code[0], self.address))
+        found = Signal(HISTOGRAM_BITS, reset_less=True)
         stored = Signal(HISTOGRAM_BITS, reset_less=True)
-        m.d.sync += stored.eq(read.data)
+        m.d.sync += [found.eq(read.data), stored.eq(found)]
         m.d.comb += self.count.eq(stored)
 
         # A hit in stage 3 takes the sum of the youngest of the three before it with its code.

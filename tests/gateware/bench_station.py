@@ -5,7 +5,7 @@ import numpy as np
 from amaranth.lib import data
 from modulator_cases import pins
 from receiver_cases import hit_bits
-from station_bench import StationBench
+from station_bench import FACTS, StationBench
 
 from qrelay.choices import ChoiceStream
 from qrelay.protocol.identity import IDENTITY_WORDS, Identity
@@ -21,9 +21,8 @@ from qrelay_sim.golden.choices import choices
 from qrelay_sim.golden.modulator import LineSettings, line_bins, line_words, pin_bins
 from qrelay_sim.golden.receiver import ReceiverInput, receiver
 from qrelay_sim.golden.sequencer import ticks
-from qrelay_sim.twin.identity import TWIN_FACTS
 
-IDENTITY = Station(TWIN_FACTS).identity
+IDENTITY = Station(FACTS).identity
 LEAD_OUT = 80
 """Words that are looked at before and after a run."""
 SEGMENTS = [(0, 24), (1, 7), (2, 101), (0, 5), (3, 3), (2, 60)]

@@ -34,7 +34,7 @@ class World:
         self.records = []
 
     async def word(self, captures):
-        """One word clock period: the gear clock's edges at its begin and in its middle, each with its capture behind."""
+        """One word clock period: the gear clock edges at its begin and in its middle, with their captures."""
         dut = self.dut
         dut.gear_clk.value = 1
         # What the outputs hold before the edge belongs to the word that it ends.

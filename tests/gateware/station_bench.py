@@ -1,5 +1,6 @@
 """A station behind its ports: bytes in and out, pins, and nothing else."""
 
+import dataclasses
 import random
 from collections import deque
 from collections.abc import Callable
@@ -11,8 +12,12 @@ from qrelay.protocol.packets import EVENT_BASE, MAX_WORDS, PacketKind, frame_pac
 from qrelay.protocol.records import RecordKind
 from qrelay.protocol.registers import register, window
 from qrelay_sim.golden.events import EventAccount
+from qrelay_sim.twin.identity import TWIN_FACTS
 
-__all__ = ["StationBench"]
+__all__ = ["FACTS", "StationBench"]
+
+FACTS = dataclasses.replace(TWIN_FACTS, chains=0b1111)
+"""A station with all that any station has."""
 
 
 class StationBench:

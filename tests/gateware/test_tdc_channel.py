@@ -20,7 +20,7 @@ CHANNEL_LATENCY = 8
 
 
 def channel_outputs(case, skew_ps):
-    """`word` and `density` of each word, and the latency; the word clock comes `skew_ps` after the gear clock's edge."""
+    """`word` and `density` by word, and the latency; the word clock comes `skew_ps` after the gear clock."""
     channel = TdcChannel()
     taps = [0] * (2 * TABLE_WORDS) + integers(case.taps)
     seen = []

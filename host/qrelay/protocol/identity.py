@@ -27,6 +27,7 @@ class Phy(IntEnum):
 
     ECP5_X2 = 1
     TDC = 2
+    """Carry chains at the detectors in `Identity.chains`, x2 gearboxes at the others."""
     TWIN_X2 = 0x81
     """The twin's model of the x2 gearbox: same two fine values."""
     FAST_TWIN = 0x82
@@ -81,6 +82,8 @@ class Identity:
     fifo_reference: int
     link_baud: int
     """Bits per second of the serial link; 0 where the link has no such rate."""
+    chains: int = 0
+    """Detectors whose edges a carry chain measures, one bit each."""
     magic: int = MAGIC
 
     def to_words(self) -> list[int]:
@@ -104,7 +107,7 @@ class Identity:
             self.entropy,
             self.fine_step,
             self.fine_first,
-            0,
+            self.chains,
             self.start_latency,
             self.line_latency,
             self.pin_latency,
@@ -129,7 +132,7 @@ class Identity:
         )
         if magic != MAGIC:
             raise ValueError(f"magic {magic:#010x} is not that of a qrelay station ({MAGIC:#010x}); check the port")
-        capabilities, detectors, lines, phy, entropy, step, first, _, *tail = rest
+        capabilities, detectors, lines, phy, entropy, step, first, chains, *tail = rest
         return cls(
             protocol_hash,
             (major, minor, patch),
@@ -145,4 +148,5 @@ class Identity:
             step,
             first,
             *tail,
+            chains=chains,
         )

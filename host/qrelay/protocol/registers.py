@@ -24,6 +24,7 @@ from typing import Literal
 from .choice import SETTINGS
 from .entropy import PROPORTION_CUTOFF, PROPORTION_WINDOW, REPETITION_CUTOFF
 from .records import RecordKind
+from .tdc import CODE_BITS, GROUP_TAPS, HISTOGRAM_BITS, TAPS
 
 __all__ = [
     "ADDRESS_BITS",
@@ -380,6 +381,30 @@ LINK = Group(
     ),
 )
 
+TDC = Group(
+    "tdc",
+    0x340,
+    "Time-to-digital converters of detectors with a carry chain (bit mask `chains` of the identity)",
+    (
+        *_per_detector("oscillator", 1, "rw", "chain takes the oscillator on the die, for code density, not the pad"),
+        *_per_detector(
+            "high_from", 7, "rw", "first group of 8 taps older than the capture before, if that was high", 1
+        ),
+        *_per_detector(
+            "low_from",
+            7,
+            "rw",
+            "first group of 8 taps older than the capture before, if that was low",
+            TAPS // GROUP_TAPS,
+        ),
+        Register("detector", 2, "rw", "detector whose codes are counted"),
+        Register("run", 1, "rw", "count codes, one per word at most; the window tdc_codes can be read while this is 0"),
+        Register("clear", 1, "strobe", "set all code counts to zero; takes 512 words"),
+        Register("busy", 1, "ro", "code counts are being set to zero"),
+        *_per_detector("extra", 32, "ro", "edges closer than two slots to another, counted only, since clear_counters"),
+    ),
+)
+
 GROUPS: tuple[Group, ...] = (
     SYSTEM,
     TIMEBASE,
@@ -393,6 +418,7 @@ GROUPS: tuple[Group, ...] = (
     EVENTS,
     LINK,
     REFERENCE,
+    TDC,
 )
 
 WINDOWS: tuple[Window, ...] = (
@@ -409,6 +435,15 @@ WINDOWS: tuple[Window, ...] = (
         "wo",
         "bins of the lines; index: bits 1:0 segment kind, 4:2 setting, 8:5 phase; bits 2i and 2i+1 of an entry: first "
         "and second bin of line i",
+    ),
+    Window("tdc_codes", 0x1400, 1 << CODE_BITS, HISTOGRAM_BITS, "ro", "code density: counts by code of tdc.detector"),
+    Window(
+        "tdc_times",
+        0x1800,
+        DETECTORS << CODE_BITS,
+        CODE_BITS,
+        "wo",
+        "time of each code in fines since the capture before, 0 to 511; index: bits 8:0 code, 10:9 detector",
     ),
     Window(
         "audit",
