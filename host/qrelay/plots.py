@@ -89,7 +89,8 @@ def _reference(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result
     injected = manifest.get("injected_phase_rad")
     if injected:
         true = np.asarray(injected)
-        time_ms = np.linspace(0, result["slots"] / manifest["stations"]["receiver"]["slot_rate_hz"] * 1e3, len(true))
+        slot_ms = 1e3 / manifest["stations"]["receiver"]["slot_rate_hz"]
+        time_ms = np.linspace(0, (result["end_slot"] - result["first_slot"]) * slot_ms, len(true))
         near = np.round((phase[0] - np.interp(series["time_ms"][0], time_ms, true)) / (2 * np.pi))
         axes.plot(time_ms, true + 2 * np.pi * near, lw=1, alpha=0.7, label="added by the twin")
         axes.legend(fontsize=8)

@@ -171,8 +171,8 @@ class _Sets:
         return frames[usable], counts[usable]
 
     def time_ms(self, frames: NDArray[np.int64]) -> FloatArray:
-        """Middle of the sets that end with `frames`, from the start of the receiver on."""
-        middle = (frames + 1 - self.frames_per_set / 2) * self._frame_slots
+        """Middle of the sets that end with `frames`, from the first slot of the run on."""
+        middle = (frames + 1 - self.frames_per_set / 2) * self._frame_slots - self._lead_in
         milliseconds: FloatArray = middle / self._slot_rate_hz * 1e3
         return milliseconds
 
@@ -262,7 +262,7 @@ class _Series:
         phase = math.atan2(self._vector.imag, self._vector.real) if self._weight else math.nan
         return {
             "phase_rad": phase,
-            "phase_rad_std": 1 / math.sqrt(self._weight) if self._weight else math.nan,
+            "phase_rad_std": self._mean_std(),
             "phase_coherence": abs(self._vector) / self._weight if self._weight else math.nan,
             "drift_rad_per_ms": drift,
             "drift_rad_per_ms_std": drift_std,
@@ -272,6 +272,14 @@ class _Series:
                 "phase_rad_std": [point[2] for point in self._points],
             },
         }
+
+    def _mean_std(self) -> float:
+        """Error of the mean phase: counting noise, or the spread of the sets where a drift makes it larger."""
+        if not self._weight:
+            return math.nan
+        coherence = min(1.0, abs(self._vector) / self._weight)
+        spread = math.sqrt(-2 * math.log(max(coherence, 1e-12)) / max(1, self._seen))
+        return max(1 / math.sqrt(self._weight), spread)
 
 
 def _root_mean(sums: FloatArray) -> tuple[float, float]:
