@@ -11,13 +11,15 @@ from amaranth.lib.wiring import In, Out
 
 from qrelay_gateware.layouts import LINE_BINS
 
-__all__ = ["PIN_LATENCY", "InputGear", "InputPins", "OutputGear", "OutputPins"]
+__all__ = ["OUTPUT_LATENCY", "PIN_LATENCY", "InputGear", "InputPins", "OutputGear", "OutputPins"]
 
 GEAR_BINS = 4
 """Bins per gear clock."""
 INPUT_SHIFT_BINS = 1
 """Bins by which received words are moved so that output and input together take whole words: an input takes each bin at
 the edge that ends it."""
+OUTPUT_LATENCY = 3
+"""Words from `OutputPins.words` to the pads, with the models' gearboxes (tests)."""
 PIN_LATENCY = 6
 """Words from `OutputPins.words` over a wire shorter than a bin to `InputPins.words`, with the models' gearboxes
 (tests). The delays of real pads and gearboxes are measured by a loop from the start output to the start input."""

@@ -41,7 +41,8 @@ GATED_BLOCKS = {"link": 1024, "events": 256, "keystream": 1024, "receiver": 2048
 class BoardFacts:
     """What a board tells the station about itself, for the identity block.
 
-    `pin_latency` is from the lines output to the pins plus from the detector pins to the hits input, in words.
+    `pin_latency` is from the lines output to the pins plus from the detector pins to the hits input, in words;
+    `output_latency` is the first part of it.
     `detectors` and `lines` are those that the board has pins for, the first ones of the station's.
     """
 
@@ -51,6 +52,7 @@ class BoardFacts:
     capabilities: Capability
     pin_latency: int
     link_baud: int
+    output_latency: int = 0
     slot_rate_hz: Fraction = DEFAULT_SLOT_RATE_HZ
     clock_error_ppb: int = 0
     detectors: int = DETECTORS
@@ -128,6 +130,7 @@ class Station(wiring.Component):
         """Identity block of this station."""
         board = asdict(self._facts)
         rate = board.pop("slot_rate_hz")
+        output_latency = board.pop("output_latency")
         return Identity(
             protocol_hash=PROTOCOL_HASH,
             version=GATEWARE_VERSION,
@@ -137,6 +140,8 @@ class Station(wiring.Component):
             line_latency=ChoiceMapper.latency + Modulator.latency,
             receiver_latency=0,
             event_latency=Receiver.latency,
+            choice_to_pin=Modulator.latency + output_latency,
+            pin_to_event=self._facts.pin_latency - output_latency + Receiver.latency + Events.latency,
             **{f"fifo_{kind.name.lower()}": depth for kind, depth in FIFO_DEPTHS.items()},
             **board,
         )

@@ -9,6 +9,7 @@ from .closing import ClosedAtExit
 from .config import STATIONS, RunConfig
 from .errors import QrelayError, RunError
 from .protocol.identity import Capability, Identity, Phy
+from .wired import check_wired
 
 __all__ = ["Bench", "describe_identity", "start_twin"]
 
@@ -45,12 +46,12 @@ class Bench(ClosedAtExit):
             for name in STATIONS:
                 # A simulated board shares its processor with three others and the light between them.
                 self.boards[name] = self._stack.enter_context(Board.open(urls[name], timeout_s=2.0))
-            self._check()
+            self._check(config)
         except BaseException:
             self._stack.close()
             raise
 
-    def _check(self) -> None:
+    def _check(self, config: RunConfig) -> None:
         rates = {
             name: (board.identity.slot_rate_numerator_hz, board.identity.slot_rate_denominator)
             for name, board in self.boards.items()
@@ -67,6 +68,7 @@ class Bench(ClosedAtExit):
             identity = self.boards[name].identity
             if needed not in identity.capabilities:
                 raise RunError(f"station {name} ({identity.board}) cannot be a {(needed.name or '').lower()}")
+            check_wired(name, identity, config)
 
     def warnings(self) -> list[str]:
         """What a user must know about the clocks before trusting a joint run."""
@@ -107,6 +109,8 @@ def describe_identity(identity: Identity) -> dict[str, Any]:
             "pin": identity.pin_latency,
             "receiver": identity.receiver_latency,
             "event": identity.event_latency,
+            "choice_to_pin": identity.choice_to_pin,
+            "pin_to_event": identity.pin_to_event,
         },
         "fifo_records": {
             "success": identity.fifo_success,

@@ -10,11 +10,13 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import Timer
 
+from qrelay_boards.ecp5_x2 import OUTPUT_LATENCY
+
 HALF_EDGE_PS = 1640
 """Half a period of the edge clock: one bin."""
 WORD_BINS = 8
 PINS = 2
-OUTPUT_BINS = 24
+OUTPUT_BINS = WORD_BINS * OUTPUT_LATENCY
 INPUT_BINS = 24
 """Latencies in bins, from the word clock period of a word to its bins on the pad and back, of the models."""
 SKEWS_PS = (700, 1640, 2600)

@@ -42,6 +42,8 @@ class StationBench:
         self.account = EventAccount()
         self.noise: Callable[[int], int] | None = None
         """Level of the noise source by word; low without."""
+        self.watched: dict[str, dict[int, int]] = {}
+        """Values other than 0 of further outputs, by name of the port and word; for those that a test enters."""
         self._rx: deque[int] = deque()
         self._frame = bytearray()
         self._answers: deque[tuple[int, int, bytes]] = deque()
@@ -92,6 +94,9 @@ class StationBench:
             self.dut.start_bins.value = self._start_present = bins
         if pulse := int(self.dut.start_out.value):
             self.start_out[self.word] = pulse
+        for name, seen in self.watched.items():
+            if value := int(getattr(self.dut, name).value):
+                seen[self.word] = value
         if self.recording:
             self.lines[self.word] = int(self.dut.lines.value)
             self.probe[self.word] = int(self.dut.probe.value)

@@ -11,7 +11,7 @@ __all__ = ["IDENTITY_WORDS", "MAGIC", "Capability", "Entropy", "Identity", "Phy"
 
 MAGIC = 0x594C5251  # "QRLY", little-endian
 IDENTITY_WORDS = 64
-_LAYOUT = struct.Struct("<IQ4H24sQQiBBBBBBBB11HI")
+_LAYOUT = struct.Struct("<IQ4H24sQQiBBBBBBBB13HI")
 
 
 class Entropy(IntEnum):
@@ -52,6 +52,10 @@ class Identity:
     the serialiser's own `pin_latency`); `receiver_latency` from a word of the slot counter to the word of hits at the
     detector input that is tagged with it (negative differences are taken up by `start_slot`); `event_latency` from hits
     at the input to the success record that leaves the receiver for its FIFO, at detector delay 0.
+
+    Two sums are the station's contract with the bench: `choice_to_pin` from the choice of a slot to its level on the
+    output pin, at line delay 0; `pin_to_event` from an edge on a detector pin to the success record in its queue, at
+    detector delay 0. Neither depends on the start, the slot, or what else happens.
     """
 
     protocol_hash: int
@@ -74,6 +78,8 @@ class Identity:
     pin_latency: int
     receiver_latency: int
     event_latency: int
+    choice_to_pin: int
+    pin_to_event: int
     fifo_success: int
     fifo_click: int
     fifo_frame: int
@@ -113,6 +119,8 @@ class Identity:
             self.pin_latency,
             self.receiver_latency,
             self.event_latency,
+            self.choice_to_pin,
+            self.pin_to_event,
             self.fifo_success,
             self.fifo_click,
             self.fifo_frame,
@@ -148,5 +156,5 @@ class Identity:
             step,
             first,
             *tail,
-            chains=chains,
+            chains,
         )
