@@ -281,7 +281,7 @@ def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
     from qrelay_gateware.edge_to_click import EdgeToClick
     from qrelay_gateware.station import BoardFacts
 
-    from .ecp5_x2 import PIN_LATENCY
+    from .ecp5_x2 import OUTPUT_LATENCY, PIN_LATENCY
 
     present = {
         Capability.SENDER: bool(wiring.lines),
@@ -298,6 +298,7 @@ def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
         entropy=Entropy.HOST,
         capabilities=capabilities,
         pin_latency=PIN_LATENCY + EdgeToClick.latency,
+        output_latency=OUTPUT_LATENCY,
         link_baud=wiring.baud,
         slot_rate_hz=plan.slot_rate_hz,
         clock_error_ppb=plan.error_ppb,
