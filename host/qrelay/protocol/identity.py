@@ -155,6 +155,5 @@ class Identity:
             Entropy(entropy),
             step,
             first,
-            *tail,
-            chains,
+            *(*tail, chains),
         )
