@@ -14,8 +14,9 @@ __all__ = ["boards"]
 def boards() -> "dict[str, Board]":
     """All boards by name."""
     from .butterstick import BUTTERSTICK_85F
-    from .ecpix5 import ECPIX5_85F
+    from .ecpix5 import ECPIX5_85F, ECPIX5_85F_TDC
     from .orangecrab import ORANGECRAB_85F
-    from .ulx3s import ULX3S_85F
+    from .ulx3s import ULX3S_85F, ULX3S_85F_TDC
 
-    return {board.name: board for board in (ULX3S_85F, ECPIX5_85F, BUTTERSTICK_85F, ORANGECRAB_85F)}
+    plain = (ULX3S_85F, ECPIX5_85F, BUTTERSTICK_85F, ORANGECRAB_85F)
+    return {board.name: board for board in (*plain, ULX3S_85F_TDC, ECPIX5_85F_TDC)}

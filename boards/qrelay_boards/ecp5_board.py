@@ -5,7 +5,7 @@ are printed on the board's headers, the oscillator's, serial port's and lamps' p
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from importlib import import_module
@@ -13,12 +13,13 @@ from typing import Any
 
 from qrelay.protocol.identity import Capability, Entropy, Phy
 from qrelay.protocol.registers import DETECTORS, LINES
+from qrelay.protocol.tdc import TAPS
 
 from .board import Board, Crossing
 from .clock_plan import ClockPlan
 from .pins import PinError, PinMap
 
-__all__ = ["CROSSINGS", "LAMPS", "Ecp5Wiring", "ecp5_board", "header_of"]
+__all__ = ["CROSSINGS", "LAMPS", "Ecp5Wiring", "ecp5_board", "header_of", "with_chains"]
 
 REFERENCE_HZ = Fraction(76_130_000)
 LAMPS = ("locked", "running", "armed", "reference", "pll", "blink")
@@ -47,7 +48,8 @@ CROSSINGS = (
     # Words are captured half a word (6.57 ns) after they change; the rest is left for unmodelled clock skew.
     Crossing("word_clock", "gear_clock", 4.9, "words and word phase to the gearboxes, captured half a word later"),
     Crossing("gear_clock", "word_clock", 4.9, "words from the gearboxes, held for a word"),
-    Crossing("osc_clock", "gear_clock", 20.0, "reset and phase following, both while the clock stands or settles"),
+    # The source of a carry chain changes while nobody counts, and takes its time along the chain.
+    Crossing("osc_clock", "gear_clock", 30.0, "reset and phase following while the clock stands or settles; sources"),
     Crossing("gear_clock", "osc_clock", 20.0, "verdicts on the phase, synchronised"),
     Crossing("osc_clock", "word_clock", 20.0, "status bits and reset, synchronised"),
     Crossing("word_clock", "osc_clock", 20.0, "acknowledgement of status bits, synchronised"),
@@ -57,6 +59,11 @@ CROSSINGS = (
     Crossing("osc_clock", "async", 20.0, "lamps, STOP and reset of clock cells"),
     Crossing("word_clock", "async", 20.0, "lamps, transmit line of the UART"),
 )
+
+CHAIN_CROSSINGS = (
+    Crossing("async", "gear_clock", 30.0, "detector edges, from the pad along the chain to its last tap"),
+)
+"""Beside those above, where there are carry chains."""
 
 
 def header_of(module: str, platform: str) -> Callable[[], dict[str, str]]:
@@ -98,6 +105,9 @@ class Ecp5Wiring:
         Edge of the die on which lines, detectors, start and probe are: left or right. One edge clock serves one edge.
     lines, detectors : tuple of str
         Pins of the output lines and of the detectors, in order.
+    chains : tuple of int
+        Detectors whose edges a carry chain measures, with a resolution of a few tens of ps in the timing model, instead
+        of two bins per slot. Their pins may be on any edge of the die.
     start_out, start_in, probe : str
         Start output, start input, probe output; None for none.
     reference, reference_hz
@@ -133,6 +143,7 @@ class Ecp5Wiring:
     start_out: str | None = None
     start_in: str | None = None
     probe: str | None = None
+    chains: tuple[int, ...] = ()
     baud: int = 3_000_000
     reference_hz: Fraction = REFERENCE_HZ
     lamps: Mapping[str, str] = field(default_factory=dict)
@@ -147,6 +158,9 @@ class Ecp5Wiring:
                 raise ValueError(f"{len(given)} {what}: a station has {limit}; leave out the last {len(given) - limit}")
         if not self.outputs or not self.inputs:
             raise ValueError("a board needs at least one output (line, start_out or probe) and one input (detector)")
+        absent = [detector for detector in self.chains if not 0 <= detector < len(self.detectors)]
+        if absent:
+            raise ValueError(f"chain of detector {absent[0]}: the {len(self.detectors)} detectors count from 0")
         for known, given, what in (
             (_CHIPS, self.device, "device"),
             (_PACKAGES, self.package, "package"),
@@ -169,6 +183,12 @@ class Ecp5Wiring:
         """Fast input pins by use."""
         fast = {f"detector_{i}": pin for i, pin in enumerate(self.detectors)}
         return fast if self.start_in is None else fast | {"start_in": self.start_in}
+
+    @property
+    def geared_inputs(self) -> dict[str, str]:
+        """Inputs with a gearbox: those without a carry chain."""
+        chained = {f"detector_{d}" for d in self.chains}
+        return {use: pin for use, pin in self.inputs.items() if use not in chained}
 
     @property
     def device_options(self) -> tuple[str, ...]:
@@ -198,6 +218,7 @@ class Ecp5Wiring:
     def check(self) -> None:
         """Raise PinError naming the first pin that cannot do what it is used for, and pins that can."""
         fast = {**self.outputs, **self.inputs}
+        geared = {**self.outputs, **self.geared_inputs}
         uses = {use: (pin, self.place(pin)) for use, pin in self.slow().items()}
         uses |= {use: (pin, self.pins.site(pin).pin) for use, pin in {"reference": self.reference, **fast}.items()}
         taken: dict[str, str] = {}
@@ -205,7 +226,7 @@ class Ecp5Wiring:
             if place in taken:
                 raise PinError(f"pin {pin} ({place}) is used for {taken[place]} and {use}; give one another pin")
             taken[place] = use
-        self.pins.check_gearing(fast, self.edge, occupied=frozenset(taken))
+        self.pins.check_gearing(geared, self.edge, occupied=frozenset(taken))
         self.pins.check_pll_input("reference", self.reference)
 
     def make_platform(self) -> Any:
@@ -266,14 +287,27 @@ def ecp5_board(
         reference_arc=r"REFCLK[01] \w*JREFCLK[01]_[34]",
         minimum_cells={
             "ODDRX2F": len(wiring.outputs),
-            "IDDRX2F": len(wiring.inputs),
+            "IDDRX2F": len(wiring.geared_inputs),
             "EHXPLLL": 1,
             "ECLKSYNCB": 1,
             "CLKDIVF": 1,
             # Keystream S-boxes, event FIFOs, table of the modulator, audit.
             "DP16KD": 20,
         },
-        crossings=CROSSINGS,
+        crossings=(*CROSSINGS, *CHAIN_CROSSINGS) if wiring.chains else CROSSINGS,
+        chains={f"detector_{d}": TAPS for d in wiring.chains},
+    )
+
+
+def with_chains(board: Board, description: str) -> Board:
+    """The same board with a carry chain at each detector, under its name with "-tdc"."""
+    return ecp5_board(
+        f"{board.name}-tdc",
+        description,
+        replace(board.wiring, chains=tuple(range(len(board.wiring.detectors)))),
+        loader=board.loader,
+        serial_port=board.serial_port,
+        loader_keeps=board.loader_keeps,
     )
 
 
@@ -281,6 +315,7 @@ def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
     from qrelay_gateware.edge_to_click import EdgeToClick
     from qrelay_gateware.station import BoardFacts
 
+    from .ecp5_detectors import CHAIN_PIN_LATENCY
     from .ecp5_x2 import OUTPUT_LATENCY, PIN_LATENCY
 
     present = {
@@ -292,16 +327,20 @@ def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
     for capability, there in present.items():
         if there:
             capabilities |= capability
+    fines: dict[str, int] = {}
+    if wiring.chains:
+        fines = {"fine_first": 0, "fine_step": 1, "chains": sum(1 << d for d in wiring.chains)}
     return BoardFacts(
         board=name,
-        phy=Phy.ECP5_X2,
+        phy=Phy.TDC if wiring.chains else Phy.ECP5_X2,
         entropy=Entropy.HOST,
         capabilities=capabilities,
-        pin_latency=PIN_LATENCY + EdgeToClick.latency,
+        pin_latency=CHAIN_PIN_LATENCY if wiring.chains else PIN_LATENCY + EdgeToClick.latency,
         output_latency=OUTPUT_LATENCY,
         link_baud=wiring.baud,
         slot_rate_hz=plan.slot_rate_hz,
         clock_error_ppb=plan.error_ppb,
         detectors=len(wiring.detectors),
         lines=len(wiring.lines),
+        **fines,
     )

@@ -14,6 +14,7 @@ from qrelay_gateware.uart import Uart
 from .clock_plan import ClockPlan
 from .ecp5_board import Ecp5Wiring
 from .ecp5_clocks import ClockPll, EdgeClockTree
+from .ecp5_detectors import ChainDetectors, HitDelay
 from .ecp5_supervisor import LatchedEvent, ReferenceMonitor, Supervisor
 from .ecp5_x2 import InputPins, OutputPins
 
@@ -165,7 +166,8 @@ class Ecp5Top(Elaboratable):
         tree = self._tree
         wiring = self._wiring
         m.submodules.outputs = outputs = OutputPins(len(wiring.outputs))
-        m.submodules.inputs = inputs = InputPins(len(wiring.inputs))
+        geared = tuple(wiring.geared_inputs)
+        m.submodules.inputs = inputs = InputPins(len(geared))
         for gearboxes in (outputs, inputs):
             m.d.comb += [
                 gearboxes.edge.eq(tree.edge),
@@ -180,13 +182,32 @@ class Ecp5Top(Elaboratable):
             m.submodules[f"{use}_buffer"] = buffer = io.Buffer("o", platform.request(use, dir="-"))
             m.d.comb += outputs.words[number].eq(words[use])
             m.d.comb += buffer.o.eq(outputs.pads[number])
-        for number, use in enumerate(wiring.inputs):
+        received = {}
+        pads = {}
+        for use in wiring.inputs:
             m.submodules[f"{use}_buffer"] = buffer = io.Buffer("i", platform.request(use, dir="-"))
-            m.d.comb += inputs.pads[number].eq(buffer.i)
+            pads[use] = buffer.i
+        for number, use in enumerate(geared):
+            m.d.comb += inputs.pads[number].eq(pads[use])
+            received[use] = inputs.words[number]
+        if wiring.chains:
+            m.submodules.chains = chains = ChainDetectors(wiring.chains)
+            connect(m, station.tdc, chains.station)
+            m.d.comb += chains.capture.eq(inputs.capture)
         for detector in range(len(wiring.detectors)):
+            use = f"detector_{detector}"
+            if detector in wiring.chains:
+                m.d.comb += chains.pads[detector].eq(pads[use])
+                m.d.comb += station.hits[detector].eq(chains.hits[detector])
+                continue
             m.submodules[f"edge_to_click_{detector}"] = edge_to_click = EdgeToClick()
-            m.d.comb += edge_to_click.samples.eq(inputs.words[detector])
+            m.d.comb += edge_to_click.samples.eq(received[use])
             m.d.comb += edge_to_click.invert.eq(station.hits_inverted[detector])
-            m.d.comb += station.hits[detector].eq(edge_to_click.hits)
+            hits = edge_to_click.hits
+            if wiring.chains:
+                m.submodules[f"hit_delay_{detector}"] = hit_delay = HitDelay()
+                m.d.comb += hit_delay.hits.eq(hits)
+                hits = hit_delay.delayed
+            m.d.comb += station.hits[detector].eq(hits)
         if wiring.start_in is not None:
-            m.d.comb += station.start_bins.eq(inputs.words[len(wiring.detectors)])
+            m.d.comb += station.start_bins.eq(received["start_in"])

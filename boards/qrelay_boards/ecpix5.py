@@ -3,9 +3,9 @@
 PMOD 0 has the lines, PMOD 1 the detectors, PMOD 4 start, probe and reference: the PMODs on the right edge of the die.
 """
 
-from .ecp5_board import Ecp5Wiring, ecp5_board, header_of
+from .ecp5_board import Ecp5Wiring, ecp5_board, header_of, with_chains
 
-__all__ = ["ECPIX5_85F"]
+__all__ = ["ECPIX5_85F", "ECPIX5_85F_TDC"]
 
 ECPIX5_85F = ecp5_board(
     "ecpix5-85f",
@@ -34,3 +34,5 @@ ECPIX5_85F = ecp5_board(
     loader=("--board", "ecpix5"),
     serial_port="FT2232H of the board's debug connector (micro-USB), its second port",
 )
+
+ECPIX5_85F_TDC = with_chains(ECPIX5_85F, "LambdaConcept ECPIX-5: as ecpix5-85f, with a TDC at each detector")

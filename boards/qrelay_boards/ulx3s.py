@@ -4,9 +4,9 @@ All fast pins are on the right edge of the die, header pairs 14 to 21, so that o
 takes the pin of that header that leads straight to a PLL; the pin beside it is one that is quiet during a run.
 """
 
-from .ecp5_board import Ecp5Wiring, ecp5_board, header_of
+from .ecp5_board import Ecp5Wiring, ecp5_board, header_of, with_chains
 
-__all__ = ["ULX3S_85F"]
+__all__ = ["ULX3S_85F", "ULX3S_85F_TDC"]
 
 ULX3S_85F = ecp5_board(
     "ulx3s-85f",
@@ -33,3 +33,5 @@ ULX3S_85F = ecp5_board(
     loader=("--board", "ulx3s"),
     serial_port="FT231X of the board's USB connector US1",
 )
+
+ULX3S_85F_TDC = with_chains(ULX3S_85F, "Radiona ULX3S with LFE5U-85F-6: as ulx3s-85f, with a TDC at each detector")
