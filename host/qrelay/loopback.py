@@ -216,8 +216,9 @@ def loop_back(
     reports = []
     for trial in TRIALS:
         expected = _expected_lag(identity, trial) + cable_fines
+        _configure(board, trial)
         for detector in tested:
-            clicks = _clicks(board, detector, trial)
+            clicks = _clicks(board, detector)
             reports.append(
                 compare(
                     pattern,
@@ -237,14 +238,11 @@ def _expected_lag(identity: Identity, trial: Trial) -> int:
     return words * SLOTS_PER_WORD * FINES_PER_SLOT + trial.fines
 
 
-def _clicks(board: Board, detector: int, trial: Trial) -> Integers:
-    """Clicks of one detector in one run, in fines from the run's first slot on."""
-    start_slot = 0
-    board.disarm()
-    board.clear_alarms()
+def _configure(board: Board, trial: Trial) -> None:
+    """Settings of a trial, for all detectors."""
     registers = {
         "timebase.start_source": 0,
-        "timebase.start_slot": start_slot,
+        "timebase.start_slot": 0,
         "timebase.length": _FRAMES * _FRAME_WORDS * SLOTS_PER_WORD,
         "timebase.sync_period": 0,
         "sequencer.segments": 2,
@@ -265,7 +263,6 @@ def _clicks(board: Board, detector: int, trial: Trial) -> Integers:
         registers[f"modulator.delay_{line}"] = trial.line_delay_slots
     for d in range(DETECTORS):
         registers |= {
-            f"receiver.enable_{d}": int(d == detector),
             f"receiver.invert_{d}": 0,
             f"receiver.delay_slots_{d}": trial.detector_delay_slots,
             f"receiver.delay_fine_{d}": trial.detector_delay_fines,
@@ -275,7 +272,14 @@ def _clicks(board: Board, detector: int, trial: Trial) -> Integers:
         }
     for kind in RecordKind:
         registers[f"events.enable_{kind.name.lower()}"] = int(kind in (RecordKind.CLICK, RecordKind.GAP))
+    board.disarm()
     board.write_many(registers)
+
+
+def _clicks(board: Board, detector: int) -> Integers:
+    """Clicks of one detector in one run, in fines from the run's first slot on."""
+    board.clear_alarms()
+    board.write_many({f"receiver.enable_{d}": int(d == detector) for d in range(DETECTORS)})
     board.take(RecordKind.CLICK)
     board.arm()
     board.start()
@@ -295,7 +299,7 @@ def _clicks(board: Board, detector: int, trial: Trial) -> Integers:
         time.sleep(0.005)
     clicks = np.concatenate(records)
     clicks = clicks[clicks["detector"] == detector]
-    place = clicks["slot"].astype(np.int64) - start_slot
+    place = clicks["slot"].astype(np.int64)
     fines: Integers = place * FINES_PER_SLOT + clicks["fine"].astype(np.int64) - board.identity.fine_first
     return np.sort(fines)
 

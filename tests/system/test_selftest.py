@@ -31,13 +31,13 @@ def run_file(folder, loop_back=""):
 
 
 @pytest.mark.slow
-def test_every_line_of_every_station_passes(library):
-    """Without a run file each line of each simulated board is wired in its turn."""
-    error, shown = selftest("--json")
+def test_every_line_passes(library):
+    """Without a run file each line of the simulated boards is wired in its turn."""
+    error, shown = selftest("--station", "alice", "--station", "receiver", "--json")
     assert error is None
     document = json.loads(shown)
     assert document["passed"]
-    assert set(document["loop_back"]) == {"alice", "bob", "source", "receiver"}
+    assert set(document["loop_back"]) == {"alice", "receiver"}
     for reports in document["loop_back"].values():
         assert len(reports) == 8 * len(TRIALS)
         assert {(report["line"], report["detector"]) for report in reports} == {(k, k % 4) for k in range(8)}
