@@ -10,7 +10,7 @@ import qrelay.bench
 from qrelay import cli
 from qrelay.demo_config import demo_text
 
-COMMANDS = ("demo", "devices", "info", "build", "flash", "twin", "run")
+COMMANDS = ("calibrate", "demo", "devices", "info", "build", "flash", "twin", "run")
 
 
 def call(monkeypatch, capsys, *arguments):

@@ -91,4 +91,5 @@ def channel_words(hits: TapHits, table: NDArray[np.int64]) -> ChannelWords:
     by_word = hits.valid.reshape(-1, SLOTS_PER_WORD // SLOTS_PER_CAPTURE)
     codes = hits.code.reshape(by_word.shape)
     first_code = codes[np.arange(len(codes)), by_word.argmax(axis=1)]
-    return ChannelWords(valid, np.where(valid, fine, 0).astype(np.uint8), hits.extra, by_word.any(axis=1), first_code)
+    first: NDArray[np.bool_] = np.asarray(by_word.any(axis=1))
+    return ChannelWords(valid, np.where(valid, fine, 0).astype(np.uint8), hits.extra, first, first_code)

@@ -1,0 +1,34 @@
+"""The `calibrate` command of `qrelay`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(
+        epilog="Example: qrelay calibrate /dev/ttyUSB0 --out tdc.json; qrelay calibrate /dev/ttyUSB0 --load tdc.json"
+    )(calibrate)
+
+
+def calibrate(
+    url: Annotated[str, typer.Argument(help="station with carry chains at its detectors")],
+    detector: Annotated[list[int] | None, typer.Option(min=0, help="only this detector; may be repeated")] = None,
+    hits: Annotated[int, typer.Option(min=200_000, help="hits of the oscillator on the die per detector")] = 4_000_000,
+    out: Annotated[Path | None, typer.Option(help="keep the calibration in this file")] = None,
+    load: Annotated[Path | None, typer.Option(help="load this file instead of measuring")] = None,
+    bitstream: Annotated[
+        Path | None, typer.Option(help="bitstream of the board, whose hash goes with the file")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")] = False,
+) -> int:
+    """Calibrate the time-to-digital converters of a station by code density, and load their tables."""
+    from .commands_calibrate import calibrate_station
+
+    return calibrate_station(
+        url, detectors=detector or [], hits=hits, out=out, load=load, bitstream=bitstream, as_json=as_json
+    )

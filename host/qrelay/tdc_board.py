@@ -1,0 +1,184 @@
+"""Calibrate the carry chains of a station, and keep the result in a file.
+
+The tables in the gateware are lost when the bitstream is loaded again: load them from the file, or calibrate anew. Taps
+change with temperature and supply, and with every bitstream.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .board import Board
+from .errors import CalibrationError, ConfigError
+from .protocol.registers import DETECTORS
+from .protocol.tdc import CODE_BITS, GROUP_TAPS, SPAN_FINES, TAPS
+from .status import State
+from .tdc_calibration import TdcCalibration, calibrate
+
+__all__ = ["chained_detectors", "code_density", "load_calibrations", "load_file", "measure", "report", "save_file"]
+
+_CODES = 1 << CODE_BITS
+_SLOWEST_OSCILLATOR_HZ = 20e6
+"""The oscillator on the die has 25.8 MHz, 15 % more or less."""
+_LONGEST_CLEAR_S = 2.0
+_FILE_KIND = "qrelay tdc calibration 1"
+
+
+def chained_detectors(board: Board) -> tuple[int, ...]:
+    """Detectors of a station whose edges a carry chain measures."""
+    return tuple(d for d in range(DETECTORS) if board.identity.chains >> d & 1)
+
+
+def _check(board: Board, detectors: Sequence[int]) -> None:
+    known = chained_detectors(board)
+    for detector in detectors:
+        if detector not in known:
+            there = ", ".join(map(str, known)) or "none"
+            raise ConfigError(
+                f"detector {detector} of {board.identity.board} has no carry chain; those that have: {there}"
+            )
+
+
+def code_density(board: Board, detector: int, hits: int) -> NDArray[np.int64]:
+    """Count about `hits` hits of the oscillator on the die by code, int64[512].
+
+    The detector sees the oscillator meanwhile. Its source is the pad again afterwards, whatever happens.
+
+    Raises CalibrationError while a run is on, ConfigError where the detector has no chain.
+    """
+    _check(board, [detector])
+    if board.state() & (State.RUNNING | State.ARMED):
+        raise CalibrationError(f"{board.url}: a run is on, and calibration takes its detector away; disarm first")
+    settings = {
+        "tdc.run": 0,
+        "tdc.detector": detector,
+        # A chain whose span is not known yet: pulses and gaps of the oscillator are longer.
+        f"tdc.high_from_{detector}": 1,
+        f"tdc.low_from_{detector}": TAPS // GROUP_TAPS,
+        f"tdc.oscillator_{detector}": 1,
+    }
+    try:
+        board.write_many(settings)
+        board.write("tdc.clear", 1)
+        end = time.monotonic() + _LONGEST_CLEAR_S
+        while board.read("tdc.busy"):
+            if time.monotonic() > end:
+                raise CalibrationError(f"{board.url}: code counts are not cleared; is the clock of the station there?")
+        board.write("tdc.run", 1)
+        time.sleep(hits / _SLOWEST_OSCILLATOR_HZ)
+        board.write("tdc.run", 0)
+        return np.array(board.read_table("tdc_codes"), np.int64)
+    finally:
+        board.write_many({"tdc.run": 0, f"tdc.oscillator_{detector}": 0})
+
+
+def load_calibrations(board: Board, calibrations: Mapping[int, TdcCalibration]) -> None:
+    """Bring tables and settings of calibrated detectors to the station."""
+    _check(board, list(calibrations))
+    for detector, calibration in calibrations.items():
+        board.write_table("tdc_times", calibration.table, first=detector * _CODES)
+        board.write_many(
+            {
+                f"tdc.high_from_{detector}": calibration.high_from,
+                f"tdc.low_from_{detector}": calibration.low_from,
+            }
+        )
+
+
+def measure(
+    board: Board,
+    detectors: Sequence[int] | None = None,
+    *,
+    hits: int = 4_000_000,
+    progress: Callable[[str], None] = lambda message: None,
+) -> dict[int, TdcCalibration]:
+    """Calibrate detectors of a station, all that have a chain by default, and load their tables.
+
+    Raises CalibrationError naming the detector whose counts allow no calibration; those before it are loaded.
+    """
+    found: dict[int, TdcCalibration] = {}
+    chosen = chained_detectors(board) if detectors is None else tuple(detectors)
+    _check(board, chosen)
+    rate = Fraction(board.identity.slot_rate_numerator_hz, board.identity.slot_rate_denominator)
+    for detector in chosen:
+        progress(f"detector {detector}: {hits} hits of the oscillator on the die")
+        counts = code_density(board, detector, hits)
+        try:
+            found[detector] = calibrate(counts, slot_rate_hz=rate)
+        except CalibrationError as error:
+            raise CalibrationError(f"detector {detector}: {error}") from error
+        load_calibrations(board, {detector: found[detector]})
+    return found
+
+
+def report(calibration: TdcCalibration) -> dict[str, float]:
+    """Figures of merit of a calibrated chain."""
+    return {
+        "codes": calibration.last_code + 1,
+        "mean_width_ps": float(calibration.widths_ps.mean()),
+        "largest_width_ps": float(calibration.widths_ps.max()),
+        "dnl_min_lsb": float(calibration.dnl_lsb.min()),
+        "dnl_max_lsb": float(calibration.dnl_lsb.max()),
+        "inl_min_lsb": float(calibration.inl_lsb.min()),
+        "inl_max_lsb": float(calibration.inl_lsb.max()),
+        "rms_error_ps": calibration.rms_error_ps,
+        "statistical_error_ps": calibration.statistical_error_ps,
+        "effective_resolution_ps": calibration.effective_resolution_ps,
+    }
+
+
+def save_file(path: Path, board: Board, found: Mapping[int, TdcCalibration], bitstream_sha256: str = "") -> None:
+    """Keep calibrations in a JSON file; `bitstream_sha256` tells of which bitstream they are."""
+    document = {
+        "kind": _FILE_KIND,
+        "board": board.identity.board,
+        "bitstream_sha256": bitstream_sha256,
+        "detectors": {
+            str(detector): {
+                "times_fines": calibration.table.tolist(),
+                "high_from": calibration.high_from,
+                "low_from": calibration.low_from,
+                **report(calibration),
+            }
+            for detector, calibration in found.items()
+        },
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def load_file(path: Path, board: Board, bitstream_sha256: str = "") -> dict[int, dict[str, Any]]:
+    """Load tables and settings of a file into the station; returns what it says of each detector.
+
+    Raises ConfigError for a file of another kind, board or (where both are known) bitstream.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        kind, name = document["kind"], document["board"]
+        detectors = {int(detector): entry for detector, entry in document["detectors"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is no calibration ({error!r}); make one with `qrelay calibrate --out`") from error
+    if kind != _FILE_KIND or name != board.identity.board:
+        raise ConfigError(
+            f"{path}: {kind!r} of board {name!r} is not for {board.identity.board!r}; calibrate this board"
+        )
+    written = document.get("bitstream_sha256", "")
+    if written and bitstream_sha256 and written != bitstream_sha256:
+        raise ConfigError(
+            f"{path} belongs to bitstream {written[:12]}, not to {bitstream_sha256[:12]}: every bitstream has its own "
+            "chains; calibrate again"
+        )
+    _check(board, list(detectors))
+    for detector, entry in detectors.items():
+        times = np.asarray(entry["times_fines"], np.int64)
+        if times.shape != (_CODES,) or times.min() < 0 or times.max() >= SPAN_FINES:
+            raise ConfigError(f"{path}: detector {detector} needs {_CODES} times of 0 to {SPAN_FINES - 1} fines")
+    for detector, entry in detectors.items():
+        board.write_table("tdc_times", entry["times_fines"], first=detector * _CODES)
+        board.write_many({f"tdc.{name}_{detector}": entry[name] for name in ("high_from", "low_from")})
+    return detectors

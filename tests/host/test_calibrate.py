@@ -1,0 +1,147 @@
+"""Calibration of a station's chains over the link, against a fake station with chains from the model."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_station import IDENTITY, FakeStation
+from test_cli import call
+
+from qrelay.board import Board
+from qrelay.errors import CalibrationError, ConfigError
+from qrelay.protocol.identity import Phy
+from qrelay.protocol.registers import window
+from qrelay.status import State
+from qrelay.tdc_board import code_density, load_file, measure, save_file
+from qrelay.tdc_calibration import calibrate
+
+CHAINS = (0, 2)
+
+
+def counts_of(detector, hits=300_000):
+    """Code density of a chain with 62 to 71 ps in pairs of taps, each detector's its own."""
+    random = np.random.default_rng(detector)
+    widths = np.zeros(512)
+    pairs = random.uniform(62, 71, 98)
+    first = random.uniform(0.3, 0.7, 98)
+    widths[:196] = np.column_stack((pairs * first, pairs * (1 - first))).ravel()
+    return random.multinomial(hits, widths / widths.sum())
+
+
+class ChainedStation(FakeStation):
+    """Two detectors with a chain; codes stand in the window once counting has stopped."""
+
+    def __init__(self):
+        super().__init__(replace(IDENTITY, phy=Phy.TDC, chains=0b0101, fine_first=0, fine_step=1))
+        self.put("system.state", State.CLOCK_LOCKED)
+        self.counted = None
+        self.on_strobe = self._strobe
+        self.before_read = self._show
+
+    def _strobe(self, name):
+        if name == "tdc.clear":
+            self.counted = None
+
+    def _show(self):
+        detector = self.get("tdc.detector")
+        # Counting needs the right source and the settings of a chain that is not calibrated.
+        ready = self.get(f"tdc.oscillator_{detector}") and self.get(f"tdc.low_from_{detector}") == 36
+        if self.get("tdc.run") and ready:
+            self.counted = counts_of(detector)
+        base = window("tdc_codes").base
+        for code in range(512):
+            self.words[base + code] = 0 if self.counted is None else int(self.counted[code])
+
+    def _write(self, address, value):
+        super()._write(address, value)
+        self._show()
+
+
+@pytest.fixture
+def station():
+    with ChainedStation() as station:
+        yield station
+
+
+def times_of(station, detector):
+    return station.table("tdc_times")[512 * detector : 512 * detector + 512]
+
+
+def test_measure_loads_tables_and_settings(station):
+    with Board.open(station.url) as board:
+        found = measure(board, hits=200_000)
+    assert tuple(found) == CHAINS
+    for detector in CHAINS:
+        expected = calibrate(counts_of(detector))
+        np.testing.assert_array_equal(times_of(station, detector), expected.table)
+        assert station.get(f"tdc.high_from_{detector}") == expected.high_from
+        assert station.get(f"tdc.low_from_{detector}") == expected.low_from
+        assert station.get(f"tdc.oscillator_{detector}") == 0
+        assert found[detector].rms_error_ps < 20
+    assert not any(times_of(station, 1))
+
+
+def test_a_run_is_not_disturbed(station):
+    station.put("system.state", State.CLOCK_LOCKED | State.RUNNING)
+    with Board.open(station.url) as board, pytest.raises(CalibrationError, match="a run is on"):
+        code_density(board, 0, 200_000)
+    assert station.get("tdc.oscillator_0") == 0
+
+
+def test_the_pad_is_back_after_a_failure(station):
+    station.counted = None
+    station._show = lambda: None
+    station.before_read = lambda: None
+    with Board.open(station.url) as board, pytest.raises(CalibrationError, match="detector 2: code density: 0 hits"):
+        measure(board, [2], hits=200_000)
+    assert station.get("tdc.oscillator_2") == 0
+
+
+def test_detector_without_a_chain(station):
+    message = "detector 1 of fake has no carry chain; those that have: 0, 2"
+    with Board.open(station.url) as board, pytest.raises(ConfigError, match=message):
+        measure(board, [0, 1])
+
+
+def test_kept_and_loaded(station, tmp_path):
+    path = tmp_path / "tdc.json"
+    with Board.open(station.url) as board:
+        found = measure(board, hits=200_000)
+        save_file(path, board, found, "ab" * 32)
+    with ChainedStation() as other, Board.open(other.url) as board:
+        load_file(path, board, "ab" * 32)
+        for detector in CHAINS:
+            assert times_of(other, detector) == times_of(station, detector)
+            assert other.get(f"tdc.low_from_{detector}") == found[detector].low_from
+        with pytest.raises(ConfigError, match="belongs to bitstream abababababab, not to cdcdcdcdcdcd"):
+            load_file(path, board, "cd" * 32)
+        path.write_text(path.read_text().replace('"board": "fake"', '"board": "other"'))
+        with pytest.raises(ConfigError, match="of board 'other' is not for 'fake'"):
+            load_file(path, board)
+        path.write_text("[]")
+        with pytest.raises(ConfigError, match="is no calibration"):
+            load_file(path, board)
+
+
+def test_command(station, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "tdc.json"
+    bitstream = tmp_path / "a.bit"
+    bitstream.write_bytes(b"bits")
+    options = ("--hits", 200_000, "--out", path, "--bitstream", bitstream)
+    code, out, _ = call(monkeypatch, capsys, "calibrate", station.url, *options, "--json")
+    assert code == 0
+    shown = json.loads(out)
+    assert set(shown["detectors"]) == {"0", "2"}
+    assert shown["detectors"]["0"]["rms_error_ps"] < 20
+    assert json.loads(path.read_text())["bitstream_sha256"] == shown["bitstream_sha256"] != ""
+    code, out, _ = call(monkeypatch, capsys, "calibrate", station.url, "--load", path)
+    assert code == 0
+    assert "effective resolution (ps)" in out
+
+
+def test_command_on_a_board_without_chains(monkeypatch, capsys):
+    with FakeStation() as plain:
+        code, _, err = call(monkeypatch, capsys, "calibrate", plain.url)
+    assert code == 2
+    assert "fake has no carry chains" in err
