@@ -14,14 +14,14 @@ from qrelay_gateware.tdc_control import TdcPort
 from .ecp5_tdc import CarryChain, FreeOscillator
 from .ecp5_x2 import OUTPUT_LATENCY, PIN_LATENCY
 
-__all__ = ["CHAIN_PIN_LATENCY", "ChainDetectors", "HitDelay"]
+__all__ = ["CHAIN_PIN_LATENCY", "OFFSET_WORDS", "ChainDetectors", "HitDelay"]
 
-_OFFSET_WORDS = 2
+OFFSET_WORDS = 2
 """Words that detector delays make up to: from the pad to the chain a hit takes part of these, which differs from
-bitstream to bitstream, and the delay of its detector takes the rest (`qrelay.tdc_offset`)."""
+bitstream to bitstream, and the delay of its detector takes the rest."""
 _CHANNEL_WORDS = 8
 
-CHAIN_PIN_LATENCY = OUTPUT_LATENCY + _CHANNEL_WORDS + _OFFSET_WORDS
+CHAIN_PIN_LATENCY = OUTPUT_LATENCY + _CHANNEL_WORDS + OFFSET_WORDS
 """Words from `OutputPins.words` over a wire to the hits, with the delay that makes up for pad and chain."""
 
 
