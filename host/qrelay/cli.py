@@ -59,6 +59,7 @@ def demo(
 def run(
     config: Annotated[Path | None, typer.Argument(help="run file")] = None,
     template: Annotated[bool, typer.Option("--template", help="print a run file to start from")] = False,
+    reference: Annotated[bool, typer.Option("--reference", help="template: with reference segments")] = False,
     fast: Fast = False,
     as_json: AsJson = False,
 ) -> int:
@@ -66,8 +67,10 @@ def run(
     if template:
         from .demo_config import demo_text
 
-        typer.echo(demo_text(), nl=False)
+        typer.echo(demo_text(reference=reference), nl=False)
         return 0
+    if reference:
+        raise ConfigError("--reference goes with --template; a run file says itself what its frames are")
     if config is None:
         raise ConfigError("run needs a run file; `qrelay run --template` prints one to start from")
     from .commands import run_file

@@ -26,6 +26,9 @@ _TWIN_ROUNDS = (tuple(range(DETECTORS)), tuple(range(LINES - DETECTORS, LINES)))
 """Lines wired to the detectors of a simulated board, round by round: every line is seen once."""
 
 
+_CAPTION = "wire: output line to detector; lag in slots, from the line's place in the slot counter to the click"
+
+
 def parse_wires(texts: Sequence[str]) -> dict[int, int]:
     """Line by detector from texts ``LINE:DETECTOR``. Raises ConfigError naming the one that is wrong."""
     wires: dict[int, int] = {}
@@ -130,19 +133,24 @@ def _print(found: Mapping[str, list[PairReport]]) -> None:
     console = Console()
     for name, reports in found.items():
         table = Table(
-            "line", "detector", "trial", "edges", "missing", "extra", "lag (slots)", "off by", "result",
+            "wire",
+            "trial",
+            "edges seen",
+            "extra",
+            "lag",
+            "off by",
+            "result",
             title=f"Loop-back of {name}",
-        )  # fmt: skip
+            caption=_CAPTION,
+        )
         for report in reports:
             lag = "-" if report.measured_lag_fines is None else f"{report.measured_lag_fines / FINES_PER_SLOT:g}"
             slip = report.slip_slots
             off = "-" if slip is None else f"{fines_to_ps(slip * FINES_PER_SLOT):+.0f} ps"
             table.add_row(
-                "-" if report.line is None else str(report.line),
-                str(report.detector),
+                f"line {'-' if report.line is None else report.line} to {report.detector}",
                 report.trial,
-                str(report.sent),
-                str(report.missing),
+                f"{report.sent - report.missing} of {report.sent}",
                 str(report.extra),
                 lag,
                 off,

@@ -8,6 +8,7 @@ from fake_station import FakeRelay, FakeStation
 
 import qrelay.bench
 from qrelay import cli
+from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
 
 COMMANDS = ("calibrate", "demo", "devices", "info", "build", "flash", "twin", "run")
@@ -107,6 +108,15 @@ def test_run_from_a_file(monkeypatch, capsys, fake_twin, tmp_path):
     code, out, err = call(monkeypatch, capsys, "run", path, "--json")
     assert code == 0, err
     assert json.loads(out)["slots"] == 800_000
+
+
+def test_a_template_with_reference_segments(monkeypatch, capsys):
+    code, out, _ = call(monkeypatch, capsys, "run", "--template", "--reference")
+    assert code == 0
+    assert parse_config(out).reference_records == "sum"
+    code, _, error = call(monkeypatch, capsys, "run", "--reference")
+    assert code == 2
+    assert "--reference goes with --template" in error
 
 
 def test_wrong_usage_is_exit_code_2(monkeypatch, capsys, tmp_path):
