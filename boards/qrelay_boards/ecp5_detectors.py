@@ -81,7 +81,8 @@ class ChainDetectors(wiring.Component):
             m.submodules[f"channel_{d}"] = channel = TdcChannel()
             # In the oscillator's domain, from which the way to the last tap may be longer than a gear clock.
             m.submodules[f"source_{d}"] = FFSynchronizer(station.oscillator[d], chain.use_oscillator, o_domain="osc")
-            # Passed on from chain to chain, as from pin to pin (`ecp5_x2`), in pairs so that the phase stays.
+            # Passed on from chain to chain, as from pin to pin (`ecp5_x2`): it alternates, so its complement one gear
+            # clock later is the phase again.
             for hop in range(2):
                 onward = Signal(name=f"capture_{d}_{hop}", reset_less=True)
                 m.d.gear += onward.eq(~capture)

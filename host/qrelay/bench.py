@@ -102,6 +102,7 @@ def describe_identity(identity: Identity) -> dict[str, Any]:
         "phy": identity.phy.name.lower(),
         "fine_first": identity.fine_first,
         "fine_step": identity.fine_step,
+        "chains": [d for d in range(identity.detectors) if identity.chains >> d & 1],
         "entropy": identity.entropy.name.lower(),
         "latency_words": {
             "start": identity.start_latency,
