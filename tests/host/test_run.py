@@ -17,6 +17,7 @@ from qrelay.choice_keys import ChoiceKey
 from qrelay.config import load_config, parse_config
 from qrelay.demo_config import demo_text
 from qrelay.errors import RunError
+from qrelay.protocol.records import RecordKind
 from qrelay.run import execute
 from qrelay.run_folder import read_announcements
 from qrelay.status import Alarm
@@ -230,11 +231,14 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_taken(relay, tmp_path, monk
 
     append = Spool.append
     written = []
+    kinds = set()
 
     def fill_up(self, station, kind, words):
-        written.append(len(words))
-        if sum(written) > 1000:
+        # A block of successes is always written before, however large the first one is on a busy machine.
+        if sum(written) > 1000 and RecordKind.SUCCESS in kinds:
             raise RunFolderError("cannot write events.spool: No space left on device")
+        written.append(len(words))
+        kinds.add(kind)
         append(self, station, kind, words)
 
     monkeypatch.setattr(Spool, "append", fill_up)
