@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from .board import Board
 from .errors import ConfigError
 from .tdc_board import chained_detectors, load_file, measure, report, save_file
 
-__all__ = ["calibrate_station"]
+__all__ = ["calibrate_station", "print_figures"]
 
 _SHOWN = {
     "codes": "codes",
@@ -73,8 +73,13 @@ def calibrate_station(
     if as_json:
         sys.stdout.write(json.dumps(shown, indent=2, allow_nan=False) + "\n")
         return 0
-    for detector, entry in shown["detectors"].items():
+    print_figures(shown["detectors"])
+    return 0
+
+
+def print_figures(detectors: Mapping[str, Mapping[str, float]]) -> None:
+    """Print what `tdc_board.report` says of each detector."""
+    for detector, entry in detectors.items():
         print(f"detector {detector}")
         for name, text in _SHOWN.items():
             print(f"  {text:<26}{entry[name]:10.2f}")
-    return 0

@@ -10,8 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from . import tdc_board
 from .bench import start_twin
 from .board import Board
+from .commands_calibrate import print_figures
 from .config import STATIONS, RunConfig, load_config, parse_config
 from .demo_config import demo_text
 from .errors import ConfigError, RunError
@@ -21,6 +23,9 @@ from .protocol.units import DEFAULT_SLOT_RATE_HZ, FINES_PER_SLOT, fines_to_ps
 from .twin_settings import LoopBack
 
 __all__ = ["parse_wires", "selftest"]
+
+Chains = dict[str, dict[str, dict[str, float]]]
+"""Figures of the carry chains by station and detector."""
 
 _TWIN_ROUNDS = (tuple(range(DETECTORS)), tuple(range(LINES - DETECTORS, LINES)))
 """Lines wired to the detectors of a simulated board, round by round: every line is seen once."""
@@ -50,6 +55,7 @@ def selftest(
 ) -> int:
     """Test stations whose lines are wired to their own detectors; return the exit code."""
     wanted = parse_wires(wires)
+    chains: Chains = {}
     cable_fines = round(cable_ns * 1e-9 * float(DEFAULT_SLOT_RATE_HZ) * FINES_PER_SLOT)
     for name in stations:
         if name not in STATIONS:
@@ -58,6 +64,7 @@ def selftest(
         if stations:
             raise ConfigError(f"--station {stations[0]}: a URL is one station; give a run file to choose from its four")
         with Board.open(where) as board:
+            chains[where] = _calibrate(board)
             found = {where: loop_back(board, wanted, cable_fines=cable_fines)}
     else:
         config = parse_config(demo_text(), "demo") if where is None else load_config(where)
@@ -68,8 +75,15 @@ def selftest(
             found = {}
             for name in chosen:
                 with Board.open(config.stations.urls()[name]) as board:
+                    chains[name] = _calibrate(board)
                     found[name] = loop_back(board, wanted, cable_fines=cable_fines)
-    return _show(found, as_json=as_json)
+    return _show(found, {name: of_station for name, of_station in chains.items() if of_station}, as_json=as_json)
+
+
+def _calibrate(board: Board) -> dict[str, dict[str, float]]:
+    """Calibrate the carry chains of a board, as their hits mean nothing before; figures by detector, if it has any."""
+    found = tdc_board.measure(board, progress=lambda message: print(message, file=sys.stderr, flush=True))
+    return {str(detector): tdc_board.report(calibration) for detector, calibration in found.items()}
 
 
 def _simulated(
@@ -91,16 +105,21 @@ def _simulated(
     return found
 
 
-def _show(found: Mapping[str, list[PairReport]], *, as_json: bool) -> int:
+def _show(found: Mapping[str, list[PairReport]], chains: Chains, *, as_json: bool) -> int:
     reports = [report for of_station in found.values() for report in of_station]
     failed = [(name, report) for name, of_station in found.items() for report in of_station if not report.passed]
     if as_json:
-        document = {
+        document: dict[str, Any] = {
             "passed": not failed and bool(reports),
             "loop_back": {name: [_plain(report) for report in of_station] for name, of_station in found.items()},
         }
+        if chains:
+            document["tdc"] = chains
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
+        for name, detectors in chains.items():
+            print(f"Carry chains of {name}, from the code density of the oscillator on the die")
+            print_figures(detectors)
         _print(found)
     if not reports:
         raise RunError("nothing was tested: no line is wired to a detector")

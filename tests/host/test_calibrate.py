@@ -8,6 +8,7 @@ import pytest
 from fake_station import IDENTITY, FakeStation
 from test_cli import call
 
+from qrelay import commands_selftest
 from qrelay.board import Board
 from qrelay.errors import CalibrationError, ConfigError
 from qrelay.protocol.identity import Phy
@@ -145,3 +146,23 @@ def test_command_on_a_board_without_chains(monkeypatch, capsys):
         code, _, err = call(monkeypatch, capsys, "calibrate", plain.url)
     assert code == 2
     assert "fake has no carry chains" in err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_selftest_calibrates_the_chains_first(station, monkeypatch, capsys, as_json):
+    """Figures of each chain before the loop-back, whose clicks mean nothing without tables."""
+
+    def no_loop(board, wanted, *, cable_fines):
+        assert any(times_of(station, 0))
+        return []
+
+    monkeypatch.setattr(commands_selftest, "loop_back", no_loop)
+    code, out, err = call(monkeypatch, capsys, "selftest", station.url, *(["--json"] if as_json else []))
+    assert code == 1
+    assert "nothing was tested" in err
+    if as_json:
+        (chains,) = json.loads(out)["tdc"].values()
+        assert set(chains) == {"0", "2"}
+        assert chains["2"]["rms_error_ps"] < 20
+    else:
+        assert "effective resolution (ps)" in out
