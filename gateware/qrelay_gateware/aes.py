@@ -28,6 +28,8 @@ RoundKeys = data.ArrayLayout(Columns, ROUNDS + 1)
 
 BLOCK_RAM = {"rom_style": "block", "ram_style": "block"}
 """Without these the tables become 28 k look-up tables."""
+LUT_RAM = {"ram_style": "distributed"}
+"""Without this memories of two rows become registers."""
 
 
 def _times_x(byte: int) -> int:
@@ -159,8 +161,9 @@ class KeyExpansion(wiring.Component):
     """Expand a 256-bit key into the 15 round keys (FIPS 197, 5.2).
 
     The last eight words are a shift register into which each new word enters at the top, so the words that the
-    recurrence needs are always at the same place. Whole round keys go into a memory of 15 rows that are all read at
-    once: it maps to LUT RAM, and a simulation has nothing to copy while the keys rest.
+    recurrence needs are always at the same place. Whole round keys go into 15 memories of two banks that are all read
+    at once: they map to LUT RAM, and a simulation has nothing to copy while the keys rest. While one bank is in use the
+    other can be filled.
 
     Latency: `ready` rises `latency` clocks after `load`.
     Reset: no key, `ready` 0, round keys all zero.
@@ -172,14 +175,20 @@ class KeyExpansion(wiring.Component):
         Start; `ready` is 0 from the next clock.
     key_index : Out(3), key_word : In(32)
         Read side of the key store: `key_word` must be word `key_index` in the same clock.
+    bank : In(1)
+        Bank to fill; must not change from `load` to the clock after `ready` rises.
+    shown : In(15)
+        Bank of each round key at `keys`.
     keys : Out(RoundKeys)
-        Complete from the clock after `ready` rises, until `load`.
+        Those of a filled bank are complete from the clock after `ready` rises, until `load`.
     ready : Out(1)
     """
 
     load: In(1)
     key_index: Out(3)
     key_word: In(32)
+    bank: In(1)
+    shown: In(ROUNDS + 1)
     keys: Out(RoundKeys)
     ready: Out(1)
 
@@ -197,20 +206,19 @@ class KeyExpansion(wiring.Component):
         substituted = Signal(32)
         round_constant = Signal(8)
         words = Signal(data.ArrayLayout(32, KEY_WORDS))
-        m.submodules.rows = rows = Memory(shape=128, depth=ROUNDS + 1, init=[])
-        row_write = rows.write_port()
         # From registers, because the rows are spread over the die.
-        row_complete = Signal()
+        row_complete = Signal(ROUNDS + 1)
         m.d.sync += row_complete.eq(0)
-        m.d.comb += [
-            row_write.en.eq(row_complete),
-            row_write.data.eq(Cat(words[-4], words[-3], words[-2], words[-1])),
-        ]
         for row in range(ROUNDS + 1):
-            port = rows.read_port(domain="comb")
+            m.submodules[f"row_{row}"] = banks = Memory(shape=128, depth=2, init=[], attrs=LUT_RAM)
+            write = banks.write_port()
+            read = banks.read_port(domain="comb")
             m.d.comb += [
-                port.addr.eq(row),
-                self.keys[row].as_value().eq(port.data),
+                write.addr.eq(self.bank),
+                write.en.eq(row_complete[row]),
+                write.data.eq(Cat(words[-4], words[-3], words[-2], words[-1])),
+                read.addr.eq(self.shown[row]),
+                self.keys[row].as_value().eq(read.data),
             ]
         m.d.comb += self.key_index.eq(index)
 
@@ -242,10 +250,7 @@ class KeyExpansion(wiring.Component):
                 ]
             # The word that is new enters the shift register in the clock in which its row is marked complete.
             with m.If(shift & (index[:2] == 3)):
-                m.d.sync += [
-                    row_complete.eq(1),
-                    row_write.addr.eq(index[2:]),
-                ]
+                m.d.sync += row_complete.eq(1 << index[2:])
             with m.If(shift):
                 m.d.sync += [
                     words.as_value().eq(Cat(words.as_value()[32:], new)),

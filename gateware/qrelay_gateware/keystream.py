@@ -9,19 +9,23 @@ from qrelay.protocol.choice import BLOCK_BITS, DRAW_BITS
 from qrelay.protocol.registers import window
 from qrelay.protocol.units import SLOT_BITS, SLOTS_PER_BLOCK, SLOTS_PER_WORD
 
-from .aes import Aes256Pipeline, KeyExpansion
+from .aes import ROUND_CLOCKS, ROUNDS, Aes256Pipeline, KeyExpansion
 from .layouts import config_layout, table_write
 
-__all__ = ["Draws", "Keystream"]
+__all__ = ["BLOCK_PLACE_BITS", "Draws", "Keystream", "swapped"]
 
-FULL_BLOCK_BITS = SLOT_BITS - (SLOTS_PER_BLOCK - 1).bit_length()
+BLOCK_PLACE_BITS = (SLOTS_PER_BLOCK - 1).bit_length()
+"""Bits of a slot index that tell its place in a block."""
+FULL_BLOCK_BITS = SLOT_BITS - BLOCK_PLACE_BITS
 """A slot index divided by 8."""
+KEY_TRAVEL = ROUND_CLOCKS * ROUNDS
+"""Clocks from the first round key of a block to its last."""
 
 Draws = data.ArrayLayout(DRAW_BITS, SLOTS_PER_WORD)
 """draws[lane]: bits 3:0 phase, bits 15:4 threshold draw."""
 
 
-def _swapped(value):
+def swapped(value):
     """Bytes of `value` in reverse order: the counter block is big-endian, columns are little-endian."""
     return Cat(reversed([value[i : i + 8] for i in range(0, len(value), 8)]))
 
@@ -41,6 +45,12 @@ class Keystream(wiring.Component):
     Key. Words written to the key window take effect with `config.load`: it stops the stream, drops `ready`, and
     `expansion_latency` words later `ready` is back. They should not be written in the first eight words after `load`.
     Nothing leads from the key to an output, except through the cipher.
+
+    A second key. `prepare` expands the words of the key window beside the key in use, which goes on; the change comes
+    with the first block after `expansion_latency` words, or at once where nothing runs. In a run no slot is lost: the
+    run goes on with the same nonce and stream, and the nonce counts as used under the new key too. Without a run the
+    new key takes any nonce. `scrub` expands beside the key in use without a change, to overwrite what was there. Until
+    `settled` neither may be given again; `config.load` ends both.
 
     Freshness. `fresh` says that `go` may be given: key expanded, `config.enable` set, and `config.nonce` larger than
     the last nonce that a `go` used under this key; a newly loaded key takes any nonce. It follows nonce and enable by
@@ -63,6 +73,12 @@ class Keystream(wiring.Component):
         Stop at once; also wins over a `go` in the same word. A stopped keystream soon toggles nothing.
     start_slot : In(48)
         A multiple of 8 (bits 2:0 are ignored).
+    prepare, scrub : In(1)
+        One word.
+    settled : Out(1)
+        Nothing is being prepared or scrubbed.
+    first, first_slot : Out(1), Out(48)
+        One word: the draws from this slot on are those of the key in use, at a start and at a change in a run.
     draws : Out(Draws)
     valid : Out(1)
     ready : Out(1)
@@ -76,6 +92,11 @@ class Keystream(wiring.Component):
     go: In(1)
     halt: In(1)
     start_slot: In(SLOT_BITS)
+    prepare: In(1)
+    scrub: In(1)
+    settled: Out(1)
+    first: Out(1)
+    first_slot: Out(SLOT_BITS)
     draws: Out(Draws)
     valid: Out(1)
     ready: Out(1)
@@ -101,9 +122,22 @@ class Keystream(wiring.Component):
             key_write.en.eq(self.key.enable),
             key_read.addr.eq(expansion.key_index),
             expansion.key_word.eq(key_read.data),
-            expansion.load.eq(self.config.load),
+            expansion.load.eq(self.config.load | self.prepare | self.scrub),
             pipeline.keys.eq(expansion.keys),
-            self.ready.eq(expansion.ready),
+        ]
+        # A block needs round key n three clocks after round key n - 1: its bank travels along with it.
+        bank = Signal()
+        travelling = Signal(KEY_TRAVEL)
+        beside = Signal()
+        changing = Signal()
+        was_ready = Signal()
+        change = Signal()
+        m.d.sync += travelling.eq(Cat(bank, travelling))
+        m.d.comb += [
+            expansion.bank.eq(bank ^ beside),
+            expansion.shown.eq(Cat(bank, travelling)[::ROUND_CLOCKS]),
+            self.ready.eq(Mux(beside, was_ready, expansion.ready)),
+            self.settled.eq(~beside),
         ]
 
         active = Signal()
@@ -127,7 +161,7 @@ class Keystream(wiring.Component):
                 & ~self.config.load
             ),
         ]
-        with m.If(self.config.load):
+        with m.If(self.config.load | (change & ~active)):
             m.d.sync += any_used.eq(0)
         with m.Elif(starting):
             m.d.sync += [nonce_used.eq(nonce), any_used.eq(1)]
@@ -136,7 +170,7 @@ class Keystream(wiring.Component):
         last_block = Signal(self._block_bits)
         run_nonce = Signal(64)
         run_stream = Signal(16)
-        counter_block = _swapped(Cat(block, Const(0, BLOCK_BITS - self._block_bits), run_stream, run_nonce))
+        counter_block = swapped(Cat(block, Const(0, BLOCK_BITS - self._block_bits), run_stream, run_nonce))
         m.d.comb += [
             pipeline.enable.eq(active),
             pipeline.phase.eq(phase),
@@ -164,6 +198,20 @@ class Keystream(wiring.Component):
         at_last = Signal()
         m.d.sync += at_last.eq(block == last_block)
         stopping = self.go | self.halt | self.config.load | (active & phase & at_last)
+        # Row 14 is written in the clock after `ready` rises, and read 42 clocks after a change.
+        may_change = ~self.go & ~self.config.load & (~active | (phase & ~stopping))
+        m.d.comb += change.eq(changing & expansion.ready & may_change)
+        with m.If(self.config.load):
+            m.d.sync += [beside.eq(0), changing.eq(0)]
+        with m.Elif(self.prepare | self.scrub):
+            m.d.sync += [beside.eq(1), changing.eq(self.prepare), was_ready.eq(self.ready)]
+        with m.Elif(beside & expansion.ready & (change | ~changing)):
+            m.d.sync += [beside.eq(0), changing.eq(0), bank.eq(bank ^ changing)]
+        m.d.sync += [
+            self.first.eq(starting | (change & active)),
+            self.first_slot[BLOCK_PLACE_BITS:].eq(Mux(starting, first_block, block + 1)),
+        ]
+
         with m.If(stopping):
             m.d.sync += [
                 active.eq(0),

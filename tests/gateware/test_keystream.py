@@ -291,10 +291,18 @@ def pipeline_changes(path):
 
 
 def test_key_cannot_be_read():
-    """Draws, valid, ready and fresh leave the block; none tells anything before the cipher has run."""
+    """Draws, slots and flags leave the block; no draw does before the cipher has run."""
     top = rtlil.convert(Keystream(), emit_src=False).split("module \\top")[1].split("\n")
     outputs = [line.split()[-1] for line in top if " output " in line]
-    assert sorted(outputs) == ["\\draws", "\\fresh", "\\ready", "\\valid"]
+    assert sorted(outputs) == [
+        "\\draws",
+        "\\first",
+        "\\first_slot",
+        "\\fresh",
+        "\\ready",
+        "\\settled",
+        "\\valid",
+    ]
     for key in (bytes(32), bytes([255] * 32)):
         assert not run(Keystream(), [Key(key), *start(key, 1, 2, 0, Keystream.latency - 1)])
 
