@@ -83,11 +83,11 @@ class AesCore(wiring.Component):
     plain : In(Columns)
         For ENCRYPT and STORE; taken with `start`.
     cipher : Out(Columns)
-        Of the last ENCRYPT, from `done` until the next `start`.
+        Of the last ENCRYPT, from `done` until the clock of the next `start`.
     key_valid, key_index, key_word : Out(1), Out(3), Out(32)
         Words of a key, at COPY.
     busy, done : Out(1)
-        `done` for one clock, the last in which `busy` is high.
+        `done` for one clock, the first in which `busy` is low again.
     """
 
     start: In(1)
@@ -105,13 +105,16 @@ class AesCore(wiring.Component):
     @staticmethod
     def latency(command: CoreCommand) -> int:
         """Clocks from `start` to `done`."""
-        return {
-            CoreCommand.ENCRYPT: (ROUNDS + 1) * _ROUND_CLOCKS,
-            CoreCommand.STORE: 4,
-            CoreCommand.EXPAND: (ROUND_KEY_WORDS - KEY_WORDS + 1) * _WORD_CLOCKS,
-            CoreCommand.COPY: KEY_WORDS + _ISSUE_TO_RESULT,
-            CoreCommand.ERASE: _PLACE_WORDS,
-        }[command]
+        return (
+            1
+            + {
+                CoreCommand.ENCRYPT: (ROUNDS + 1) * _ROUND_CLOCKS,
+                CoreCommand.STORE: 4,
+                CoreCommand.EXPAND: (ROUND_KEY_WORDS - KEY_WORDS + 1) * _WORD_CLOCKS,
+                CoreCommand.COPY: KEY_WORDS + _ISSUE_TO_RESULT,
+                CoreCommand.ERASE: _PLACE_WORDS,
+            }[command]
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -159,13 +162,14 @@ class AesCore(wiring.Component):
         last_step = Signal(range(_PLACE_WORDS))
         ends = Signal()
         m.d.comb += ends.eq(step == last_step)
-        m.d.comb += self.done.eq(0)
+        finishing = Signal()
+        m.d.sync += self.done.eq(finishing)
         with m.If(self.busy):
             m.d.sync += step.eq(Mux(ends, 0, step + 1))
             with m.Switch(command):
                 with m.Case(CoreCommand.ENCRYPT):
                     self._encrypt(m, step, ends, index, state, asked, once, key_offset, key)
-                    m.d.comb += [last_step.eq(_ROUND_CLOCKS - 1), self.done.eq(ends & (index == ROUNDS))]
+                    m.d.comb += [last_step.eq(_ROUND_CLOCKS - 1), finishing.eq(ends & (index == ROUNDS))]
                 with m.Case(CoreCommand.EXPAND):
                     self._expand(m, step, ends, index, state, asked, key_offset)
                     with m.If(ends & (index != KEY_WORDS - 1)):
@@ -174,23 +178,23 @@ class AesCore(wiring.Component):
                     m.d.sync += write_word.eq(new)
                     with m.If(ends):
                         m.d.sync += state[0].eq(new)
-                    m.d.comb += [last_step.eq(_WORD_CLOCKS - 1), self.done.eq(ends & (index == ROUND_KEY_WORDS - 1))]
+                    m.d.comb += [last_step.eq(_WORD_CLOCKS - 1), finishing.eq(ends & (index == ROUND_KEY_WORDS - 1))]
                 with m.Case(CoreCommand.STORE):
                     m.d.sync += [write.eq(1), write_offset.eq(Cat(step[:2], half)), write_word.eq(state[step[:2]])]
-                    m.d.comb += [last_step.eq(3), self.done.eq(ends)]
+                    m.d.comb += [last_step.eq(3), finishing.eq(ends)]
                 with m.Case(CoreCommand.COPY):
                     m.d.sync += key_offset.eq(step)
                     m.d.comb += [
                         self.key_valid.eq(step >= _ISSUE_TO_RESULT),
                         self.key_index.eq(step - _ISSUE_TO_RESULT),
                         last_step.eq(KEY_WORDS + _ISSUE_TO_RESULT - 1),
-                        self.done.eq(ends),
+                        finishing.eq(ends),
                     ]
                 with m.Case(CoreCommand.ERASE):
                     m.d.sync += [write.eq(1), write_offset.eq(step), write_word.eq(0)]
-                    m.d.comb += [last_step.eq(_PLACE_WORDS - 1), self.done.eq(ends)]
+                    m.d.comb += [last_step.eq(_PLACE_WORDS - 1), finishing.eq(ends)]
         m.d.comb += self.key_word.eq(key)
-        with m.If(self.done):
+        with m.If(finishing):
             m.d.sync += self.busy.eq(0)
         with m.If(self.start & ~self.busy):
             m.d.sync += [

@@ -14,6 +14,7 @@ __all__ = ["PRIORITY", "EventPackets"]
 PRIORITY = (
     RecordKind.GAP,
     RecordKind.STATUS,
+    RecordKind.KEY,
     RecordKind.SUCCESS,
     RecordKind.FRAME,
     RecordKind.REFERENCE,
@@ -39,14 +40,14 @@ class EventPackets(wiring.Component):
 
     Ports
     -----
-    eligible : In(6)
+    eligible : In(7)
         Bit k: kind k deserves a packet.
-    records : In(ArrayLayout(64, 6)), valid : In(6)
+    records : In(ArrayLayout(64, 7)), valid : In(7)
         The next record of each kind.
-    take : Out(6)
+    take : Out(7)
         Bit k: the record of kind k of the clock before was copied, remove it; within 3 clocks the next one must be
         there, or `valid` low.
-    sent : Out(ArrayLayout(32, 6))
+    sent : Out(ArrayLayout(32, 7))
         Records put in finished packets since `clear`.
     packets : Out(stream.Signature(PacketByte))
         Event packets without CRC.

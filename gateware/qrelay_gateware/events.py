@@ -22,6 +22,7 @@ FIFO_DEPTHS = {
     RecordKind.GAP: 16,
     RecordKind.STATUS: 16,
     RecordKind.REFERENCE: 512,
+    RecordKind.KEY: 16,
 }
 """Entries of each queue: words of up to four records for successes and clicks, records for the others."""
 
@@ -32,6 +33,7 @@ _THRESHOLDS = {
     RecordKind.GAP: 8,
     RecordKind.STATUS: 8,
     RecordKind.REFERENCE: 29,
+    RecordKind.KEY: 8,
 }
 """Entries that make a packet: about 29 records where the queue has room for as many."""
 
@@ -57,8 +59,8 @@ class Events(wiring.Component):
     again (which is an eighth of its depth later). If gap records are switched off their contents add up until they are
     switched on.
 
-    Kinds are served in the order gap, status, success, frame, reference, click, a packet at a time: a success waits for
-    at most one packet of another kind that was begun, besides those already in the link.
+    Kinds are served in the order gap, status, key, success, frame, reference, click, a packet at a time: a success
+    waits for at most one packet of another kind that was begun, besides those already in the link.
 
     A status record is made every `status_words` words (at least 2), run or no run, and when an alarm bit rises (bits
     that rise in the same clock share it).
@@ -85,6 +87,8 @@ class Events(wiring.Component):
         A frame record; its flags are set here.
     reference, reference_valid : In(64), In(1)
         A reference record; its flags are set here.
+    key, key_valid : In(64), In(1)
+        A key record.
     alarms, state : In(16)
         Registers `system.alarms` (latched) and `system.state`.
     slot_word : In(46)
@@ -112,6 +116,8 @@ class Events(wiring.Component):
     frame_valid: In(1)
     reference: In(RECORD_BITS)
     reference_valid: In(1)
+    key: In(RECORD_BITS)
+    key_valid: In(1)
     alarms: In(16)
     state: In(16)
     slot_word: In(SLOT_WORD_BITS)
@@ -161,11 +167,14 @@ class Events(wiring.Component):
         m.d.sync += slot_word.eq(self.slot_word)
         self._frame_input(m, alarm, queues[RecordKind.FRAME])
         self._reference_input(m, alarm, queues[RecordKind.REFERENCE])
+        m.d.sync += queues[RecordKind.KEY].offer.eq(self.key_valid & self.config.enable_key)
+        with m.If(self.key_valid):
+            m.d.sync += queues[RecordKind.KEY].value.eq(self.key)
         due = self._status_input(m, queues[RecordKind.STATUS])
-        for kind in (RecordKind.FRAME, RecordKind.STATUS, RecordKind.REFERENCE):
+        for kind in (RecordKind.FRAME, RecordKind.STATUS, RecordKind.REFERENCE, RecordKind.KEY):
             amounts[kind] = 1
             first_slots[kind] = slot_word
-        for kind in (RecordKind.FRAME, RecordKind.GAP, RecordKind.STATUS, RecordKind.REFERENCE):
+        for kind in (RecordKind.FRAME, RecordKind.GAP, RecordKind.STATUS, RecordKind.REFERENCE, RecordKind.KEY):
             m.d.comb += packets.records[kind].eq(queues[kind].head.payload)
             m.d.comb += packets.valid[kind].eq(queues[kind].head.valid)
             m.d.comb += queues[kind].head.ready.eq(packets.take[kind])

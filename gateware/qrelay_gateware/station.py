@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
-from amaranth.hdl import Cat, DomainRenamer, Module, Signal
+from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -14,12 +14,12 @@ from qrelay.protocol.units import DEFAULT_SLOT_RATE_HZ, SLOT_WORD_BITS, SLOTS_PE
 
 from .audit import Audit
 from .choices import ChoiceMapper
+from .entropy import EntropyBlock
 from .events import FIFO_DEPTHS, Events
 from .keystream import Keystream
 from .layouts import LINE_BINS, Hits, Lines, Segment
 from .link import LinkedBank
 from .modulator import Modulator
-from .noise import NoiseSampler
 from .probe import Probe
 from .receiver import Receiver
 from .sequencer import Sequencer
@@ -33,7 +33,7 @@ GATEWARE_VERSION = (0, 1, 0)
 _START_LATENCY = Keystream.latency + 1
 """Words from the start event to the first word of the run."""
 
-GATED_BLOCKS = {"link": 1024, "events": 256, "keystream": 1024, "receiver": 2048, "entropy": NoiseSampler.rest_words}
+GATED_BLOCKS = {"link": 1024, "events": 256, "keystream": 1024, "receiver": 2048, "entropy": EntropyBlock.rest_words}
 """Blocks whose clock may stop, and words after the last cause to run that each needs to come to rest."""
 
 
@@ -153,14 +153,14 @@ class Station(wiring.Component):
         receiver = Receiver(config_domain="config")
         events = Events(timer_domain="word")
         modulator = Modulator(config_domain="config")
-        sampler = NoiseSampler(self._facts.entropy != Entropy.HOST, timer_domain="word")
+        entropy = EntropyBlock(self._facts.entropy != Entropy.HOST, timer_domain="word")
         blocks = {
             "link": bank,
             "keystream": keystream,
             "receiver": receiver,
             "events": events,
             "modulator": modulator,
-            "entropy": sampler,
+            "entropy": entropy,
         }
         for name, block in blocks.items():
             domains = {"sync": "sync", "word": "sync", "config": "sync"}
@@ -185,7 +185,7 @@ class Station(wiring.Component):
             (modulator, "modulator"),
             (probe, "modulator"),
             (audit, "audit"),
-            (sampler, "entropy"),
+            (entropy, "entropy"),
             (receiver, "receiver"),
             (events, "events"),
         ):
@@ -197,13 +197,12 @@ class Station(wiring.Component):
             bank.status_events.eq(events.status),
             bank.status_reference.eq(receiver.reference_status),
             receiver.reference_config.eq(bank.config_reference),
-            bank.status_entropy.eq(sampler.status),
-            sampler.noise.eq(self.noise),
+            bank.status_entropy.eq(entropy.status),
         ]
         for table, user in (
             (bank.table_segments, sequencer.segments),
             (bank.table_steps, sequencer.steps),
-            (bank.table_key, keystream.key),
+            (bank.table_offsets, entropy.offsets),
             (bank.table_lines, modulator.table),
             (bank.table_success, receiver.success_table),
         ):
@@ -214,10 +213,17 @@ class Station(wiring.Component):
         arm_refused = Signal()
         may_arm = Signal()
         unhealthy = Signal()
-        m.d.sync += unhealthy.eq(bank.config_entropy.required & ~sampler.healthy)
+        wrong_key = Signal()
+        made_here = bank.config_entropy.on_board
+        m.d.sync += [
+            unhealthy.eq((bank.config_entropy.required | made_here) & ~entropy.healthy),
+            wrong_key.eq(made_here ^ entropy.on_board),
+        ]
         m.d.sync += arm.eq(system.arm & may_arm & ~timebase.armed & ~timebase.running & ~arm)
         m.d.comb += [
-            may_arm.eq(self.clock_locked & (~bank.config_keystream.enable | (keystream.fresh & ~unhealthy))),
+            may_arm.eq(
+                self.clock_locked & (~bank.config_keystream.enable | (keystream.fresh & ~unhealthy & ~wrong_key))
+            ),
             arm_refused.eq(system.arm & ~may_arm),
             timebase.arm.eq(arm),
             timebase.disarm.eq(system.disarm | ~self.clock_locked),
@@ -253,6 +259,28 @@ class Station(wiring.Component):
             audit.lines.eq(modulator.lines),
             audit.address.eq(bank.read_audit.address),
             bank.read_audit.value.eq(audit.value),
+        ]
+        # Keys: the host's words and its load reach the keystream unless keys are made here.
+        host_load = Signal()
+        m.d.comb += [
+            host_load.eq(bank.config_keystream.load & ~made_here),
+            keystream.config.load.eq(host_load | entropy.unload),
+            keystream.key.address.eq(Mux(entropy.key.enable, entropy.key.address, bank.table_key.address)),
+            keystream.key.value.eq(Mux(entropy.key.enable, entropy.key.value, bank.table_key.value)),
+            keystream.key.enable.eq(entropy.key.enable | (bank.table_key.enable & ~made_here)),
+            keystream.prepare.eq(entropy.prepare),
+            keystream.scrub.eq(entropy.scrub),
+            entropy.noise.eq(self.noise),
+            entropy.running.eq(timebase.running),
+            entropy.in_use.eq(timebase.armed | timebase.running | arm),
+            entropy.host_load.eq(host_load),
+            entropy.settled.eq(keystream.settled),
+            entropy.answer_address.eq(bank.read_draws.address),
+            bank.read_draws.value.eq(entropy.answer_value),
+            entropy.raw_address.eq(bank.read_raw.address),
+            bank.read_raw.value.eq(entropy.raw_value),
+            events.key.eq(Cat(keystream.first_slot, entropy.place, Const(0, 1), entropy.number[:12])),
+            events.key_valid.eq(keystream.first & made_here),
         ]
         undrawn = Signal()
         m.d.comb += undrawn.eq(
@@ -326,9 +354,10 @@ class Station(wiring.Component):
             timebase.sync_slip,
             events.overflow | receiver.reference_lost,
             bank.damaged,
-            sampler.failed,
+            entropy.failed,
             arm_refused,
             undrawn,
+            entropy.not_made,
         )
         alarm_bits = Signal(len(alarms))
         m.d.sync += alarm_bits.eq(alarms)
@@ -354,10 +383,11 @@ class Station(wiring.Component):
             | (receiver.success.valid | receiver.clicks.valid).any()
             | (receiver.clicks_beyond_four != 0)
             | receiver.frame_valid
-            | receiver.reference_valid,
-            "keystream": bank.config_keystream.enable | link,
+            | receiver.reference_valid
+            | keystream.first,
+            "keystream": bank.config_keystream.enable | link | entropy.busy,
             "receiver": bank.config_receiver.enable | receiver.latch | receiver.clear,
-            "entropy": sampler.tick | self.clocked.link,
+            "entropy": entropy.busy | self.clocked.link,
         }
         for name, rest_words in GATED_BLOCKS.items():
             rest = Signal(range(rest_words + 1), name=f"{name}_rest")

@@ -120,6 +120,7 @@ def describe_identity(identity: Identity) -> dict[str, Any]:
             "gap": identity.fifo_gap,
             "status": identity.fifo_status,
             "reference": identity.fifo_reference,
+            "key": identity.fifo_key,
         },
         "link_baud": identity.link_baud,
     }

@@ -65,6 +65,7 @@ FAST_IDENTITY = Identity(
     fifo_gap=0,
     fifo_status=0,
     fifo_reference=0,
+    fifo_key=0,
     link_baud=0,
 )
 """What stands for each station: no gateware, so its version is 0 and it has no latency and no FIFO."""

@@ -18,6 +18,7 @@ class Alarm(IntFlag):
     ENTROPY_TEST_FAILED = 1 << 7
     ARM_REFUSED = 1 << 8
     CHOICES_BEFORE_KEYSTREAM = 1 << 9
+    KEY_NOT_MADE = 1 << 10
 
     def names(self) -> list[str]:
         """Lower-case names of the bits that are set."""

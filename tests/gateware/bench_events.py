@@ -44,6 +44,7 @@ class Bench:
         for port in ("success", "clicks", "clicks_beyond_four", "frame", "frame_valid", "alarms", "state", "arm"):
             getattr(dut, port).value = 0
         dut.reference.value = dut.reference_valid.value = 0
+        dut.key.value = dut.key_valid.value = 0
         dut.packets__ready.value = 0
         dut.running.value = 1
         self.configure(**(ALL_ON | {"hold_words": 200} | config))
@@ -289,7 +290,7 @@ async def status_records(dut):
 
 @cocotb.test()
 async def priority(dut):
-    """With everything waiting, packets leave in the order gap, status, success, frame, reference, click."""
+    """With everything waiting, packets leave in the order gap, status, key, success, frame, reference, click."""
     bench = await begin(dut, 7)
     bench.pace = 0.0
     for n in range(700):

@@ -51,15 +51,14 @@ class Driver:
         words = {}
         clocks = 1
         while True:
+            if ctx.get(core.done):
+                break
             assert ctx.get(core.busy) == 1
             if ctx.get(core.key_valid):
                 words[ctx.get(core.key_index)] = ctx.get(core.key_word)
-            if ctx.get(core.done):
-                break
             await ctx.tick()
             clocks += 1
         assert clocks == AesCore.latency(command)
-        await ctx.tick()
         assert ctx.get(core.busy) == 0
         return words
 
@@ -147,10 +146,10 @@ def test_a_command_while_busy_is_not_heard():
         await ctx.tick()
         ctx.set(core.command, CoreCommand.ERASE)
         ctx.set(core.plain, [1, 2, 3, 4])
+        await ctx.tick().repeat(50)
+        ctx.set(core.start, 0)
         while not ctx.get(core.done):
             await ctx.tick()
-        ctx.set(core.start, 0)
-        await ctx.tick()
         seen = b"".join(ctx.get(core.cipher[c]).to_bytes(4, "little") for c in range(4))
         assert seen == encrypted(CONDITIONING_KEY, block)
         assert await driver.encrypt(CONDITIONING_PLACE, block) == seen

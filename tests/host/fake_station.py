@@ -50,6 +50,7 @@ IDENTITY = Identity(
     fifo_gap=16,
     fifo_status=16,
     fifo_reference=512,
+    fifo_key=16,
     link_baud=0,
 )
 

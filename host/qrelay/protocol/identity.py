@@ -11,7 +11,7 @@ __all__ = ["IDENTITY_WORDS", "MAGIC", "Capability", "Entropy", "Identity", "Phy"
 
 MAGIC = 0x594C5251  # "QRLY", little-endian
 IDENTITY_WORDS = 64
-_LAYOUT = struct.Struct("<IQ4H24sQQiBBBBBBBB13HI")
+_LAYOUT = struct.Struct("<IQ4H24sQQiBBBBBBBB14HI")
 
 
 class Entropy(IntEnum):
@@ -86,6 +86,7 @@ class Identity:
     fifo_gap: int
     fifo_status: int
     fifo_reference: int
+    fifo_key: int
     link_baud: int
     """Bits per second of the serial link; 0 where the link has no such rate."""
     chains: int = 0
@@ -127,6 +128,7 @@ class Identity:
             self.fifo_gap,
             self.fifo_status,
             self.fifo_reference,
+            self.fifo_key,
             self.link_baud,
         ).ljust(4 * IDENTITY_WORDS, b"\0")
         return list(struct.unpack(f"<{IDENTITY_WORDS}I", packed))

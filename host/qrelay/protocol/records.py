@@ -18,6 +18,7 @@ class RecordKind(IntEnum):
     GAP = 3
     STATUS = 4
     REFERENCE = 5
+    KEY = 6
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,14 @@ RECORDS: dict[RecordKind, Record] = {
                 Field("first", 16, "clicks of detector 2 * pair in the bin; 65535: that many or more"),
                 Field("second", 16, "clicks of detector 2 * pair + 1 in the bin; 65535: that many or more"),
                 Field("flags", 2, "bit 0: an alarm of system.alarms was latched when the record was made; bit 1: 0"),
+            ),
+        ),
+        Record(
+            RecordKind.KEY,
+            (
+                Field("slot", 48, "first slot that is drawn with this key, a multiple of 8"),
+                Field("place", 4, "place of the key"),
+                Field("number", 12, "number of the key, counted from power-up, modulo 4096"),
             ),
         ),
     )

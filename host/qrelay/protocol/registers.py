@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .choice import SETTINGS
-from .entropy import PROPORTION_CUTOFF, PROPORTION_WINDOW, REPETITION_CUTOFF
+from .entropy import KEY_PLACES, PROPORTION_CUTOFF, PROPORTION_WINDOW, REPETITION_CUTOFF
 from .records import RecordKind
 from .tdc import CODE_BITS, GROUP_TAPS, HISTOGRAM_BITS, TAPS
 
@@ -128,7 +128,8 @@ SYSTEM = Group(
             "w1c",
             "bit 0 reference lost, 1 clock lock lost, 2 clock phase slipped, 3 start refused, 4 sync slip, "
             "5 records dropped, 6 damaged packet received, 7 entropy test failed, 8 arm refused, "
-            "9 choices used before the keystream was ready, or after it was stopped",
+            "9 choices used before the keystream was ready, or after it was stopped, "
+            "10 a key was not made: source not healthy, no free place, recording, or on_board not set",
         ),
         Register(
             "state",
@@ -197,7 +198,7 @@ KEYSTREAM = Group(
 ENTROPY = Group(
     "entropy",
     0x3C0,
-    "The noise source and its health tests (NIST SP 800-90B 4.4), which see every raw sample, run or no run",
+    "Noise source, health tests (NIST SP 800-90B 4.4; always at work), keys made on board",
     (
         Register("sample_words", 16, "rw", "a raw sample every so many words; 0: 65536, 1: 2", reset=4096, unit="word"),
         Register("repetition_cutoff", 10, "rw", "equal samples in a row that fail the source", reset=REPETITION_CUTOFF),
@@ -232,6 +233,39 @@ ENTROPY = Group(
             "rounded down to its word; from there on setting and phase are 0 and marked not drawn",
             unit="slot",
         ),
+        Register(
+            "on_board",
+            1,
+            "rw",
+            "0: the keystream's key comes from the host, 1: it is made here and never leaves; arming needs a key of "
+            "that kind, and a healthy source if it is made here",
+        ),
+        Register("make", 1, "strobe", "make a key at a free place and go over to it, in a run without losing a slot"),
+        Register("reseed_words", 40, "rw", "make a key every so many words of a run; 0: never", unit="word"),
+        Register(
+            "erase",
+            KEY_PLACES,
+            "strobe",
+            "erase the keys at the places of this mask; not the key in use while armed or running",
+        ),
+        Register("keys", KEY_PLACES, "ro", "mask of places that hold a key"),
+        Register("key_place", 3, "ro", "place of the key in use"),
+        Register("key_number", 32, "ro", "keys made since power-up; that of the key in use"),
+        Register(
+            "key_state",
+            3,
+            "ro",
+            "bit 0 a key is being made, 1 the keystream's key was made here, 2 the last erase named the key in use of "
+            "a station that was armed or running, and left it",
+        ),
+        Register("regenerate_place", 2, "rw", "place of the key to ask"),
+        Register("regenerate_nonce", 64, "rw", "run nonce of the slots asked for"),
+        Register("regenerate_stream", 16, "rw", "stream number of the slots asked for"),
+        Register("regenerate_base", 48, "rw", "slot to which the window offsets adds", unit="slot"),
+        Register("regenerate", 9, "strobe", "draw so many slots of the window offsets again, at most 256"),
+        Register("answered", 9, "ro", "entries of the window draws that are answered"),
+        Register("record", 1, "rw", "write raw samples to the window raw; no key is made meanwhile"),
+        Register("raw_words", 32, "ro", "words written to the window raw since record rose"),
     ),
 )
 
@@ -336,7 +370,7 @@ EVENTS = Group(
     0x280,
     "Records to the host",
     (
-        *(Register(f"enable_{k}", 1, "rw", f"send {k} records", int(k in ("gap", "status"))) for k in _KINDS),
+        *(Register(f"enable_{k}", 1, "rw", f"send {k} records", int(k in ("gap", "status", "key"))) for k in _KINDS),
         Register("frame_mode", 2, "rw", "frame records: " + ", ".join(f"{n} {m}" for n, m in enumerate(FRAME_MODES))),
         Register(
             "status_words",
@@ -426,6 +460,9 @@ WINDOWS: tuple[Window, ...] = (
     Window("segments", 0x400, 8, 32, "rw", "segment table: bits 1:0 kind, bits 25:2 length in words"),
     Window("steps", 0x440, 64, 7, "rw", "step list: bits 2:0 setting, bits 6:3 phase"),
     Window("key", 0x480, 8, 32, "wo", "AES-256 key, little-endian words of its 32 bytes"),
+    Window("offsets", 0x3000, 256, 32, "wo", "slots to draw again, counted from entropy.regenerate_base"),
+    Window("draws", 0x3100, 256, 17, "ro", "answers: bits 15:0 draw of the slot, 16 answered (the key is there)"),
+    Window("raw", 0x3200, 512, 32, "ro", "ring of raw samples, 32 in a word, earliest in bit 0"),
     Window("success", 0x500, 256, 4, "wo", "outcome code by click pattern; 0: no success"),
     Window(
         "lines",

@@ -1,0 +1,189 @@
+"""Noise source and keys of a station from the host's side, with a station in Python behind the real link."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_station import IDENTITY, FakeStation
+from typer.testing import CliRunner
+
+from qrelay.board import Board
+from qrelay.choices import ChoiceStream
+from qrelay.cli import app
+from qrelay.entropy_health import health_cutoffs
+from qrelay.errors import RunError
+from qrelay.protocol.identity import Entropy
+from qrelay.protocol.registers import register, window
+from qrelay.station_entropy import BoardChoices, KeySpan, StationEntropy
+from qrelay.status import State
+
+KEYS = {0: bytes(range(32)), 2: bytes(range(32, 64))}
+NONCE, STREAM = 12345, 6
+THRESHOLDS = (100, 500, 900, 2000, 3000, 4000, 4096)
+
+
+class NoisyStation(FakeStation):
+    """Keeps keys, answers for their slots, and fills the ring with raw samples, `per_read` words at each request."""
+
+    def __init__(self, identity=IDENTITY):
+        super().__init__(identity)
+        self.keys = dict(KEYS)
+        self.per_read = 5
+        self.raw = np.random.default_rng(1).integers(0, 1 << 32, 100_000, dtype=np.uint32)
+        self.health_after_restart = 0b0011
+        self.reason = None
+        self.put("entropy.keys", 0b0101)
+        self.before_read = self._pass_time
+
+    def _pass_time(self):
+        self.put("entropy.samples", self.get("entropy.samples") + 1)
+        if self.get("entropy.record"):
+            written = self.get("entropy.raw_words")
+            for n in range(written, written + self.per_read):
+                self.words[window("raw").base + n % window("raw").depth] = int(self.raw[n])
+            self.put("entropy.raw_words", written + self.per_read)
+
+    def _write(self, address, value):
+        super()._write(address, value)
+        name, _ = self.by_address.get(address, ("", None))
+        if name == "entropy.record" and not value:
+            self.put("entropy.raw_words", 0)
+        elif name == "entropy.restart":
+            self.put("entropy.health", self.health_after_restart)
+            self.put("entropy.failed_at", 77 if self.health_after_restart & 0b1100 else 0)
+        elif name == "entropy.erase":
+            self.put("entropy.keys", self.get("entropy.keys") & ~value)
+            self.keys = {place: key for place, key in self.keys.items() if not value >> place & 1}
+        elif name == "entropy.make" and self.reason is None:
+            self.put("entropy.key_number", self.get("entropy.key_number") + 1)
+            self.put("entropy.key_place", 1)
+        elif name == "entropy.regenerate":
+            self._regenerate(value)
+
+    def _regenerate(self, count):
+        key = self.keys.get(self.get("entropy.regenerate_place"))
+        base = self.get("entropy.regenerate_base")
+        slots = [base + offset for offset in self.table("offsets")[:count]]
+        draws = [0] * count
+        if key is not None:
+            stream = ChoiceStream(key, self.get("entropy.regenerate_nonce"), self.get("entropy.regenerate_stream"))
+            draws = [1 << 16 | int(draw) for draw in stream.draws_at(slots)]
+        for n, draw in enumerate(draws):
+            self.words[window("draws").base + n] = draw
+        self.put("entropy.answered", count)
+
+
+@pytest.fixture
+def station():
+    with NoisyStation() as fake:
+        yield fake
+
+
+@pytest.fixture
+def entropy(station):
+    with Board.open(station.url) as board:
+        yield StationEntropy(board)
+
+
+def test_a_station_without_a_source_is_refused():
+    with FakeStation(replace(IDENTITY, entropy=Entropy.HOST)) as fake, Board.open(fake.url) as board:
+        with pytest.raises(RunError, match=r"station 'fake' .* has no noise source: its keys come from the host"):
+            StationEntropy(board)
+
+
+def test_start_up_sets_the_cutoffs(station, entropy):
+    health = entropy.start_up(health_cutoffs(0.5, 2.0**-20), 64)
+    assert health.healthy
+    assert health.failures == []
+    assert station.get("entropy.repetition_cutoff") == 41
+    assert station.get("entropy.proportion_cutoff") == 793
+    assert station.get("entropy.sample_words") == 64
+
+
+def test_start_up_that_fails_names_the_test(station, entropy):
+    station.health_after_restart = 0b1001
+    with pytest.raises(RunError, match=r"adaptive proportion test failed at sample 77 .*must not be used"):
+        entropy.start_up(health_cutoffs(0.5, 2.0**-20), 64)
+
+
+def test_choices_of_slots_under_several_keys(station, entropy):
+    """As of a host that had the keys: any order, more than a request holds, slots far apart, change of key."""
+    random = np.random.default_rng(2)
+    slots = np.concatenate([random.integers(1000, 5000, 700), random.integers(1 << 40, 1 << 46, 20)]).astype(np.uint64)
+    choices = BoardChoices(entropy, [KeySpan(1000, 2, 1), KeySpan(3000, 0, 2)], NONCE, STREAM, THRESHOLDS)
+    setting, phase = choices.at(slots)
+    for place, mask in ((2, slots < 3000), (0, slots >= 3000)):
+        expected = ChoiceStream(KEYS[place], NONCE, STREAM, THRESHOLDS).at(slots[mask])
+        np.testing.assert_array_equal(setting[mask], expected[0])
+        np.testing.assert_array_equal(phase[mask], expected[1])
+    with pytest.raises(RunError, match="slot 999 lies before the first key of the run \\(1000\\)"):
+        choices.at(np.array([5000, 999], np.uint64))
+    assert [len(part) for part in choices.at(np.array([], np.uint64))] == [0, 0]
+
+
+def test_erased_keys_answer_no_more(station, entropy):
+    assert entropy.places() == [0, 2]
+    entropy.erase([2])
+    assert entropy.places() == [0]
+    with pytest.raises(RunError, match="key place 2 of station 'fake' holds no key: it was erased"):
+        entropy.draws(2, NONCE, STREAM, np.array([8], np.uint64))
+    with pytest.raises(RunError, match="key place 4; give 0 to 3"):
+        entropy.erase([4])
+    station.put("entropy.key_state", 2)
+    station.put("system.state", State.RUNNING)
+    with pytest.raises(RunError, match="the key at place 0 is in use; disarm the station before it is erased"):
+        entropy.erase([0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("health", 0b0101, "its noise source is not healthy"),
+        ("keys", 0b1111, "all 4 places hold keys; erase those whose sifting ended"),
+        ("record", 1, "raw samples are being recorded"),
+        ("on_board", 0, "it is set to the host's keys"),
+    ],
+)
+def test_no_key_and_why(station, entropy, name, value, message):
+    station.put("entropy.health", 0b0011)
+    entropy.use_own_keys()
+    assert entropy.make_key() == 1
+    station.put(f"entropy.{name}", value)
+    station.reason = name
+    with pytest.raises(RunError, match=f"station 'fake' made no key: {message}"):
+        entropy.make_key()
+
+
+def test_recorded_samples_have_no_gap(station, tmp_path):
+    out = tmp_path / "raw.bin"
+    done = CliRunner().invoke(
+        app, ["entropy", "record", station.url, "--samples", "50001", "--out", str(out), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    samples = np.fromfile(out, np.uint8)
+    expected = np.unpackbits(station.raw.view(np.uint8), bitorder="little")[:50001]
+    np.testing.assert_array_equal(samples, expected)
+    about = json.loads(out.with_suffix(".json").read_text())
+    assert (about["samples"], about["ones"]) == (50001, int(expected.sum()))
+    assert about["station"]["board"] == "fake"
+    assert station.get("entropy.record") == 0
+
+
+def test_a_source_faster_than_the_link_ends_the_recording(station, entropy):
+    station.per_read = window("raw").depth
+    with pytest.raises(
+        RunError, match=r"raw samples come faster than the link takes them: .*raise entropy.sample_words"
+    ):
+        for _ in entropy.record(1_000_000):
+            pass
+    assert station.get("entropy.record") == 0
+
+
+def test_health_command(station):
+    station.put("entropy.health", 0b0101)
+    done = CliRunner().invoke(app, ["entropy", "health", station.url, "--json"])
+    shown = json.loads(done.stdout)
+    assert shown["repetition_failed"]
+    assert not shown["healthy"]
+    assert shown["repetition_cutoff"] == register("entropy.repetition_cutoff")[1].reset
