@@ -1,13 +1,19 @@
-"""Carry chains alone, placed and routed: channels from pad to words of hits, without a station around them."""
+"""Carry chains alone, placed and routed: channels from pad to words of hits, without a station around them.
+
+``python chain_trial.py ULX3S 8 FOLDER SEED`` does so for as many channels; it takes some minutes.
+"""
 
 import json
 import os
+import sys
+from pathlib import Path
 
 from amaranth.back import rtlil
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, Instance, Module, Signal
 from amaranth.lib.cdc import FFSynchronizer
 
 from qrelay.protocol.tdc import TAPS
+from qrelay_boards.chain_check import broken_chains
 from qrelay_boards.ecp5_ram_registers import absorb_output_registers
 from qrelay_boards.ecp5_tdc import BLACK_BOX, CARRY_CELL, UNSEAL, CarryChain, FreeOscillator
 from qrelay_boards.toolchain import run_tool
@@ -119,3 +125,19 @@ def place_and_route(folder, device, seed=1):
         "nextpnr.log",
     )
     return json.loads((folder / "report.json").read_text())
+
+
+def main(device, channels, folder, seed):
+    """Print the frequencies that so many channels reach, and what is wrong with their chains."""
+    options = {"ULX3S": ULX3S, "ECPIX5": ECPIX5, "SMALL": SMALL}[device]
+    folder.mkdir(parents=True, exist_ok=True)
+    synthesise(folder, trial(channels))
+    for net, clock in place_and_route(folder, options, seed)["fmax"].items():
+        margin = clock["achieved"] / clock["constraint"]
+        print(f"{net.split('$')[-2]}: {clock['achieved']:.1f} MHz of {clock['constraint']:.1f} MHz, {margin:.2f}x")
+    broken = broken_chains(folder / "placed.json", {f"detector_{d}": TAPS for d in range(channels)})
+    print("; ".join(broken) or "every chain is whole")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
