@@ -45,6 +45,8 @@ def configure(board: Board, role: str, config: RunConfig, alignment: Alignment, 
         "sequencer.steps": len(steps),
         "sequencer.step_words": config.frame.step_slots // SLOTS_PER_WORD,
         "keystream.enable": int(key is not None),
+        "entropy.on_board": 0,
+        "entropy.required": 0,
         "modulator.enable": int(role != "receiver"),
         "receiver.enable": int(role == "receiver"),
     }
