@@ -33,8 +33,11 @@ class World:
         self.dut = dut
         self.records = []
 
-    async def word(self, captures):
-        """One word clock period: the gear clock edges at its begin and in its middle, with their captures."""
+    async def word(self, captures, tick=0):
+        """One word clock period: the gear clock edges at its begin and in its middle, with their captures.
+
+        As in the station, the word's tick comes after the edge at its begin.
+        """
         dut = self.dut
         dut.gear_clk.value = 1
         # What the outputs hold before the edge belongs to the word that it ends.
@@ -50,6 +53,8 @@ class World:
                 getattr(dut, f"taps_{d}").value = bits
             await Timer(GEAR_PS // 2 - SKEW_PS, unit="ps")
             dut.gear_clk.value = 0
+            # Not at an edge of the word clock, which would take it or not by chance.
+            dut.tick.value = tick
             if half:
                 dut.clk.value = 0
             await Timer(GEAR_PS // 2, unit="ps")
@@ -102,10 +107,9 @@ async def captures_to_click_records(dut):
     taps = [[0] * (2 * PREAMBLE) + integers(case.taps) for case in cases]
     world.records.clear()
     for word in range(total):
-        dut.tick.value = ticks[word]
         # The capture at the begin of a word is the last of the word before.
         captures = [[column[n] if 0 <= n < len(column) else 0 for column in taps] for n in (2 * word - 1, 2 * word)]
-        await world.word(captures)
+        await world.word(captures, ticks[word])
     seen = world.records[Receiver.latency + 1 :]
     records = split_bits([bits >> _RECORDS["valid"].offset for bits in seen], 1, 4)
     items = split_bits([bits >> _RECORDS["items"].offset for bits in seen], 14, 4)
