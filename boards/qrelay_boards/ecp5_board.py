@@ -57,7 +57,7 @@ CROSSINGS = (
     Crossing("async", "osc_clock", 20.0, "lock of the PLL, synchronised"),
     Crossing("async", "word_clock", 20.0, "receive line of the UART, synchronised"),
     Crossing("osc_clock", "async", 20.0, "lamps, STOP and reset of clock cells"),
-    Crossing("word_clock", "async", 20.0, "lamps, transmit line of the UART"),
+    Crossing("word_clock", "async", 20.0, "lamps, transmit line of the UART, steps of delay elements"),
 )
 
 CHAIN_CROSSINGS = (
@@ -287,6 +287,7 @@ def ecp5_board(
         reference_arc=r"REFCLK[01] \w*JREFCLK[01]_[34]",
         minimum_cells={
             "ODDRX2F": len(wiring.outputs),
+            "DELAYF": len(wiring.outputs),
             "IDDRX2F": len(wiring.geared_inputs),
             "EHXPLLL": 1,
             "ECLKSYNCB": 1,
@@ -320,6 +321,7 @@ def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
 
     present = {
         Capability.SENDER: bool(wiring.lines),
+        Capability.FINE_DELAY: bool(wiring.lines),
         Capability.RECEIVER: bool(wiring.detectors),
         Capability.EXTERNAL_REFERENCE: plan.external,
     }

@@ -165,7 +165,7 @@ class Ecp5Top(Elaboratable):
         station = self._station
         tree = self._tree
         wiring = self._wiring
-        m.submodules.outputs = outputs = OutputPins(len(wiring.outputs))
+        m.submodules.outputs = outputs = OutputPins(len(wiring.outputs), len(wiring.lines))
         geared = tuple(wiring.geared_inputs)
         m.submodules.inputs = inputs = InputPins(len(geared))
         for gearboxes in (outputs, inputs):
@@ -174,6 +174,7 @@ class Ecp5Top(Elaboratable):
                 gearboxes.reset.eq(tree.gearbox_reset),
             ]
         m.d.comb += outputs.capture.eq(tree.capture)
+        m.d.comb += outputs.fine_delay.eq(station.fine_delay)
         m.d.comb += inputs.capture.eq(outputs.capture_onward)
         words = {f"line_{i}": station.lines[i] for i in range(len(wiring.lines))}
         words["start_out"] = station.start_out

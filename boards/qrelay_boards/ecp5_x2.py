@@ -5,10 +5,11 @@ joins two of these to a word. Data cross between word clock and gear clock held 
 middle.
 """
 
-from amaranth.hdl import Cat, ClockSignal, Instance, Module, Mux, Signal
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from qrelay_gateware.fine_delay import FineDelayPort
 from qrelay_gateware.layouts import LINE_BINS
 
 __all__ = ["OUTPUT_LATENCY", "PIN_LATENCY", "InputGear", "InputPins", "OutputGear", "OutputPins"]
@@ -141,7 +142,9 @@ class InputGear(wiring.Component):
 
 
 class OutputPins(wiring.Component):
-    """Words of bins to pads, by ODDRX2F.
+    """Words of bins to pads, by ODDRX2F and a delay element (DELAYF).
+
+    Every pin has a delay element, so that all have the same way to their pads; those that are not lines stay at 0 taps.
 
     Ports
     -----
@@ -151,12 +154,22 @@ class OutputPins(wiring.Component):
         From `EdgeClockTree`.
     capture_onward : Out(1)
         For `InputPins.capture`, see `OutputGear`.
+    fine_delay : In(FineDelayPort)
+        Controls of the delay elements of the lines.
     pads : Out(pins)
         To output buffers; low until the gearboxes are released.
+
+    Parameters
+    ----------
+    pins : int
+        Number of pins.
+    lines : int
+        The first pins that are lines.
     """
 
-    def __init__(self, pins: int):
+    def __init__(self, pins: int, lines: int = 0):
         self._pins = pins
+        self._lines = lines
         super().__init__(
             {
                 "words": In(data.ArrayLayout(LINE_BINS, pins)),
@@ -164,6 +177,7 @@ class OutputPins(wiring.Component):
                 "reset": In(1),
                 "capture": In(1),
                 "capture_onward": Out(1),
+                "fine_delay": In(FineDelayPort),
                 "pads": Out(pins),
             }
         )
@@ -175,13 +189,26 @@ class OutputPins(wiring.Component):
         m.d.comb += gear.capture.eq(self.capture)
         m.d.comb += self.capture_onward.eq(gear.capture_onward)
         for pin in range(self._pins):
+            adjustable = pin < self._lines
+            geared = Signal(name=f"geared_{pin}")
             m.submodules[f"oddr_{pin}"] = Instance(
                 "ODDRX2F",
                 i_SCLK=ClockSignal("gear"),
                 i_ECLK=self.edge,
                 i_RST=self.reset,
                 **{f"i_D{i}": gear.bins[pin][i] for i in range(GEAR_BINS)},
-                o_Q=self.pads[pin],
+                o_Q=geared,
+            )
+            # FPGA-TN-02035: LOADN low returns to DEL_VALUE, a pulse of MOVE is a step, DIRECTION 1 takes a tap away.
+            m.submodules[f"delay_{pin}"] = Instance(
+                "DELAYF",
+                p_DEL_MODE="USER_DEFINED",
+                p_DEL_VALUE=0,
+                i_A=geared,
+                i_LOADN=self.fine_delay.load_n if adjustable else Const(0),
+                i_MOVE=self.fine_delay.move[pin] if adjustable else Const(0),
+                i_DIRECTION=self.fine_delay.direction if adjustable else Const(0),
+                o_Z=self.pads[pin],
             )
         return m
 

@@ -16,6 +16,7 @@ from .audit import Audit
 from .choices import ChoiceMapper
 from .entropy import EntropyBlock
 from .events import FIFO_DEPTHS, Events
+from .fine_delay import FineDelay, FineDelayPort
 from .keystream import Keystream
 from .layouts import LINE_BINS, Hits, Lines, Segment
 from .link import LinkedBank
@@ -95,6 +96,7 @@ class Station(wiring.Component):
     clock_locked, external_reference : present state of the clocks.
     reference_lost, lock_lost, phase_slipped : one-clock (or longer) reports that latch an alarm.
     armed, running : for lamps, and for a simulation that wants to know whether time matters.
+    fine_delay : to the delay elements in the pins of the lines, where the facts say that there are any.
     tdc : to and from the carry chains, on a board whose facts name any; otherwise nothing happens there.
     clocked : the block has something to do in this word. While low, nothing in it can change but the phase of the
         receiver's free-running rate interval and test pulser. Follows from registers and from `rx.valid` and
@@ -117,6 +119,7 @@ class Station(wiring.Component):
     phase_slipped: In(1)
     armed: Out(1)
     running: Out(1)
+    fine_delay: Out(FineDelayPort)
     tdc: Out(TdcPort)
     clocked: Out(data.StructLayout(dict.fromkeys(GATED_BLOCKS, 1)))
 
@@ -320,6 +323,13 @@ class Station(wiring.Component):
             self.probe.eq(probe.out),
         ]
 
+        if self._facts.capabilities & Capability.FINE_DELAY:
+            m.submodules.fine_delay = fine_delay = FineDelay()
+            m.d.comb += [
+                fine_delay.config.eq(bank.config_fine_delay),
+                bank.status_fine_delay.eq(fine_delay.status),
+                self.fine_delay.eq(fine_delay.pins),
+            ]
         if self._facts.chains:
             m.submodules.tdc = tdc = TdcControl()
             connect(m, bank.table_tdc_times, tdc.table)

@@ -97,6 +97,7 @@ def describe_identity(identity: Identity) -> dict[str, Any]:
         "slot_rate_hz": identity.slot_rate_numerator_hz / identity.slot_rate_denominator,
         "clock_error_ppb": identity.clock_error_ppb,
         "external_reference": bool(identity.capabilities & Capability.EXTERNAL_REFERENCE),
+        "fine_delay": Capability.FINE_DELAY in identity.capabilities,
         "detectors": identity.detectors,
         "lines": identity.lines,
         "phy": identity.phy.name.lower(),

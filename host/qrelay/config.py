@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from .errors import ConfigError
 from .protocol.choice import SETTINGS, THRESHOLD_RANGE
-from .protocol.registers import DETECTORS, REFERENCE_BINS
+from .protocol.registers import DETECTORS, FINE_DELAY_TAPS, LINES, REFERENCE_BINS
 from .protocol.units import SLOTS_PER_BLOCK, SLOTS_PER_WORD
 from .strict_model import StrictModel
 from .twin_settings import PathDelays, TwinSettings
@@ -159,6 +159,22 @@ class SiftingConfig(StrictModel):
         return self
 
 
+_Taps = Annotated[tuple[Annotated[int, Field(ge=0, lt=FINE_DELAY_TAPS)], ...], Field(max_length=LINES)]
+
+
+class FineDelays(StrictModel):
+    """Taps of the delay element of each line, from line 0 on; 0 for those not listed. A tap is nominally 25 ps."""
+
+    alice: _Taps = ()
+    bob: _Taps = ()
+    source: _Taps = ()
+
+    def of(self, role: str) -> tuple[int, ...]:
+        """Taps of all lines of a station; the receiver's are 0."""
+        taps: tuple[int, ...] = {"alice": self.alice, "bob": self.bob, "source": self.source}.get(role, ())
+        return taps + (0,) * (LINES - len(taps))
+
+
 class RunConfig(StrictModel):
     """Everything that defines a run."""
 
@@ -168,6 +184,7 @@ class RunConfig(StrictModel):
     output: str = Field(default="runs", description="folder in which the run folder is made")
     audit: bool = Field(default=True, description="capture line states of both senders and compare with the choices")
     stations: Stations = Stations()
+    fine_delay_taps: FineDelays = FineDelays()
     frame: FrameConfig = FrameConfig()
     settings: Annotated[tuple[Setting, ...], Field(min_length=1, max_length=SETTINGS)]
     receiver: ReceiverConfig = ReceiverConfig()

@@ -3,7 +3,7 @@
 from .config import RunConfig
 from .errors import RunError
 from .modulation import LINE_NAMES_SENDER, LINE_NAMES_SOURCE
-from .protocol.identity import Identity
+from .protocol.identity import Capability, Identity
 
 __all__ = ["check_wired", "lines_of"]
 
@@ -24,6 +24,12 @@ def check_wired(name: str, identity: Identity, config: RunConfig) -> None:
         raise RunError(
             f"station {name} ({identity.board}) has {identity.lines} lines, its role needs {lines}: "
             "use a board with more, or this one as the source"
+        )
+    taps = [line for line, tap in enumerate(config.fine_delay_taps.of(name)) if tap]
+    if taps and Capability.FINE_DELAY not in identity.capabilities:
+        raise RunError(
+            f"station {name} ({identity.board}) has no fine delay, fine_delay_taps.{name} asks for one on line "
+            f"{taps[0]}: leave it out, or use a board with delay elements"
         )
     detectors = len(config.receiver.detectors) if name == "receiver" else 0
     if identity.detectors < detectors:

@@ -77,3 +77,15 @@ module ODDRX2F #(parameter GSR = "ENABLED") (
         else if (second) group <= taken;
     assign Q = ECLK ? rise : fall;
 endmodule
+
+// A tap is far shorter than a step of these simulations: the signal passes, the steps are counted.
+module DELAYF #(parameter DEL_MODE = "USER_DEFINED", parameter DEL_VALUE = 0) (
+    input A, input LOADN, input MOVE, input DIRECTION, output Z, output CFLAG
+);
+    reg [6:0] taps = DEL_VALUE;
+    always @(posedge MOVE or negedge LOADN)
+        if (!LOADN) taps <= DEL_VALUE;
+        else if (DIRECTION ? taps != 0 : taps != 127) taps <= DIRECTION ? taps - 1 : taps + 1;
+    assign Z = A;
+    assign CFLAG = DIRECTION ? taps == 0 : taps == 127;
+endmodule

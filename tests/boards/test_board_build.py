@@ -48,6 +48,7 @@ def test_build(tmp_path, name, free_running):
     assert any("internal clock" in line for line in said) is free_running
     assert result.bitstream.stat().st_size > 50_000
     assert (result.cells["ODDRX2F"], result.cells["IDDRX2F"]) == PINS[name]
+    assert result.cells["DELAYF"] == PINS[name][0]
     # The words cross with room to spare even in a small design.
     crossings = manifest["timing"]["1"]["crossings_ns"]
     assert crossings["word_clock -> gear_clock"] < 4.9
@@ -67,9 +68,10 @@ def test_identity_tells_what_is_wired(name):
     assert identity.board == name
     assert (identity.lines, identity.detectors) == ((4, 1) if name == "orangecrab-85f" else (8, 4))
     assert identity.link_baud == 3_000_000
-    assert identity.capabilities == Capability.SENDER | Capability.RECEIVER | Capability.EXTERNAL_REFERENCE
+    wired = Capability.SENDER | Capability.RECEIVER | Capability.FINE_DELAY
+    assert identity.capabilities == wired | Capability.EXTERNAL_REFERENCE
     free = StandIn(board.facts(board.clock_plan(free_running=True))).identity
-    assert free.capabilities == Capability.SENDER | Capability.RECEIVER
+    assert free.capabilities == wired
 
 
 def test_removed_logic_fails(tmp_path):

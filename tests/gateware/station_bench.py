@@ -8,6 +8,7 @@ from collections.abc import Callable
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
+from qrelay.protocol.identity import Capability
 from qrelay.protocol.packets import EVENT_BASE, MAX_WORDS, PacketKind, frame_packet, parse_packet
 from qrelay.protocol.records import RecordKind
 from qrelay.protocol.registers import register, window
@@ -16,7 +17,7 @@ from qrelay_sim.twin.identity import TWIN_FACTS
 
 __all__ = ["FACTS", "StationBench"]
 
-FACTS = dataclasses.replace(TWIN_FACTS, chains=0b1111)
+FACTS = dataclasses.replace(TWIN_FACTS, chains=0b1111, capabilities=TWIN_FACTS.capabilities | Capability.FINE_DELAY)
 """A station with all that any station has."""
 
 

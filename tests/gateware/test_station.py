@@ -10,4 +10,8 @@ from benches import run_bench
 @pytest.mark.cocotb
 @pytest.mark.slow
 def test_station_bench(tmp_path):
-    run_bench(ObservedStation(FACTS), "bench_station,bench_station_entropy,bench_station_tdc", tmp_path)
+    run_bench(
+        ObservedStation(FACTS),
+        "bench_station,bench_station_entropy,bench_station_tdc,bench_station_fine_delay",
+        tmp_path,
+    )

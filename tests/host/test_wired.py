@@ -3,18 +3,23 @@
 from dataclasses import replace
 
 import pytest
-from fake_station import IDENTITY, FakeRelay
+from fake_station import IDENTITY, FakeRelay, FakeStation
 
 import qrelay.bench
+from qrelay.alignment import align
 from qrelay.bench import Bench
-from qrelay.config import parse_config
+from qrelay.board import Board
+from qrelay.config import FineDelays, parse_config
+from qrelay.configure import configure
 from qrelay.demo_config import demo_text
 from qrelay.errors import RunError
 from qrelay.modulation import sender_lines, source_lines
+from qrelay.protocol.identity import Capability
 from qrelay.protocol.registers import window
 from qrelay.wired import check_wired, lines_of
 
 CONFIG = parse_config(demo_text(), "demo")
+DELAYING = replace(IDENTITY, capabilities=IDENTITY.capabilities | Capability.FINE_DELAY)
 ORANGECRAB = replace(IDENTITY, board="orangecrab-85f", lines=4, detectors=1)
 
 
@@ -50,6 +55,34 @@ def test_a_small_board_is_a_source():
 def test_a_small_board_is_refused_elsewhere(name, message):
     with pytest.raises(RunError, match=message):
         check_wired(name, ORANGECRAB, CONFIG)
+
+
+def test_fine_delay_needs_delay_elements():
+    config = CONFIG.model_copy(update={"fine_delay_taps": FineDelays(bob=(0, 0, 17))})
+    with pytest.raises(
+        RunError, match=r"^station bob \(fake\) has no fine delay, fine_delay_taps.bob asks .* line 2: le"
+    ):
+        check_wired("bob", IDENTITY, config)
+    check_wired("alice", IDENTITY, config)
+    check_wired("bob", DELAYING, config)
+
+
+def test_fine_delay_reaches_the_registers():
+    """Every line is set, also those that the run file does not list; a station that never settles is named."""
+    config = CONFIG.model_copy(update={"fine_delay_taps": FineDelays(source=(3, 0, 126))})
+    alignment = align(
+        dict.fromkeys(("alice", "bob", "source", "receiver"), DELAYING), config.path_delays(), slots=config.slots
+    )
+    with FakeStation(DELAYING) as station, Board.open(station.url) as board:
+        for line in range(8):
+            station.put(f"fine_delay.taps_{line}", 99)
+        configure(board, "source", config, alignment, None)
+        assert [station.get(f"fine_delay.taps_{line}") for line in range(8)] == [3, 0, 126, 0, 0, 0, 0, 0]
+        station.put("fine_delay.moving", 1)
+        with pytest.raises(
+            RunError, match=r"^station source: fine_delay.moving is still 1 after 2.0 s; flash the board"
+        ):
+            configure(board, "source", config, alignment, None)
 
 
 def test_bench_checks_its_stations(monkeypatch):

@@ -41,6 +41,8 @@ class Capability(IntFlag):
     RECEIVER = 2
     EXTERNAL_REFERENCE = 4
     SIMULATED = 8
+    FINE_DELAY = 16
+    """The output lines have delay elements in their pins."""
 
 
 @dataclass(frozen=True)

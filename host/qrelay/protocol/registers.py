@@ -29,6 +29,8 @@ from .tdc import CODE_BITS, GROUP_TAPS, HISTOGRAM_BITS, TAPS
 __all__ = [
     "ADDRESS_BITS",
     "DETECTORS",
+    "FINE_DELAY_TAPS",
+    "FINE_DELAY_TAP_PS",
     "GROUPS",
     "LINES",
     "OUTCOMES",
@@ -439,6 +441,23 @@ TDC = Group(
     ),
 )
 
+FINE_DELAY_TAPS = 128
+FINE_DELAY_TAP_PS = 25
+"""Nominal step of the ECP5's delay element (Lattice FPGA-DS-02012); it varies with process, voltage and temperature."""
+FINE_DELAY = Group(
+    "fine_delay",
+    0x380,
+    "Delay elements in the pins of the lines (capability FINE_DELAY of the identity), beside modulator.delay_<i>",
+    (
+        *(
+            Register(f"taps_{i}", 7, "rw", f"line {i}: taps, nominally {FINE_DELAY_TAP_PS} ps each", unit="tap")
+            for i in range(LINES)
+        ),
+        Register("home", 1, "strobe", "all elements return to 0 taps and step to their settings again"),
+        Register("moving", 1, "ro", "an element is not at its setting yet, or moved in the last 4 us"),
+    ),
+)
+
 GROUPS: tuple[Group, ...] = (
     SYSTEM,
     TIMEBASE,
@@ -453,6 +472,7 @@ GROUPS: tuple[Group, ...] = (
     LINK,
     REFERENCE,
     TDC,
+    FINE_DELAY,
 )
 
 WINDOWS: tuple[Window, ...] = (
