@@ -85,7 +85,7 @@ class ReferenceCounters(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        step, place = self._word(m)
+        step, place, coming, place_next = self._word(m)
         bank = Signal()
         """The bank that counts; the other one is sent."""
         sent_place = Signal(PHASE_BITS)
@@ -95,28 +95,39 @@ class ReferenceCounters(wiring.Component):
             memory = Memory(shape=unsigned(_Counts.size), depth=REFERENCE_BINS, init=[])
             m.submodules[f"bank_{k}"] = memory
             read = memory.read_port(domain="comb")
-            m.d.comb += read.addr.eq(Mux(bank == k, place, sent_place))
+            m.d.comb += read.addr.eq(Mux(bank == k, place_next, sent_place))
             reads.append(read.data)
             writes.append(memory.write_port())
 
-        # A bin that was not touched since its bank began reads as 0: nothing needs to be cleared.
+        # Counts are fetched a word ahead, so the sums of the last two words that counted may be missing in what was
+        # fetched: these are kept. A bin that was not touched since its bank began counts from 0: nothing is cleared.
         touched = Signal(REFERENCE_BINS)
         sum_bank = Signal()
-        sum_place = Signal(PHASE_BITS)
-        sums = Signal(_Counts)
+        sum_place, older_place = Signal(PHASE_BITS), Signal(PHASE_BITS)
+        sums, older = Signal(_Counts), Signal(_Counts)
         is_sum = Signal()
         counted = Signal()
         m.d.comb += counted.eq(step.as_value().any())
+        fetched = Signal(_Counts)
+        with m.If(coming):
+            m.d.sync += fetched.eq(Mux(bank, reads[1], reads[0]))
+        is_last, is_older, is_new = Signal(), Signal(), Signal()
+        m.d.sync += [
+            is_last.eq(place_next == Mux(counted, place, sum_place)),
+            is_older.eq(place_next == Mux(counted, sum_place, older_place)),
+        ]
         before = data.View(_Counts, Signal(_Counts.size, name="before"))
-        with m.If(touched.bit_select(place, 1)):
-            # The sum of the word before is not yet in the memory.
-            with m.If(is_sum & (sum_bank == bank) & (sum_place == place)):
-                m.d.comb += before.eq(sums)
-            with m.Else():
-                m.d.comb += before.eq(Mux(bank, reads[1], reads[0]))
+        with m.If(is_new):
+            m.d.comb += before.eq(0)
+        with m.Elif(is_last):
+            m.d.comb += before.eq(sums)
+        with m.Elif(is_older):
+            m.d.comb += before.eq(older)
+        with m.Else():
+            m.d.comb += before.eq(fetched)
         m.d.sync += is_sum.eq(counted)
         with m.If(counted):
-            m.d.sync += [sum_bank.eq(bank), sum_place.eq(place)]
+            m.d.sync += [sum_bank.eq(bank), sum_place.eq(place), older_place.eq(sum_place), older.eq(sums)]
             for d in range(DETECTORS):
                 total = Signal(_COUNT_BITS + 1, name=f"total_{d}")
                 m.d.comb += total.eq(before[d] + step[d])
@@ -132,6 +143,7 @@ class ReferenceCounters(wiring.Component):
         marked = Signal(REFERENCE_BINS)
         m.d.comb += marked.eq(touched | Mux(counted, Const(1, REFERENCE_BINS) << place, 0))
         m.d.sync += touched.eq(Mux(ends, 0, marked))
+        m.d.sync += is_new.eq(ends | ~marked.bit_select(place_next, 1))
         m.d.sync += bank.eq(bank ^ sent)
         with m.If(self.clear):
             m.d.sync += self.status.missed.eq(0)
@@ -141,10 +153,14 @@ class ReferenceCounters(wiring.Component):
         return m
 
     def _word(self, m):
-        """Clicks of each detector and the bin, with the word of the other inputs."""
+        """Clicks of each detector and the bin, with the word of the other inputs; and the same of the next word."""
         step = Signal(data.ArrayLayout(range(SLOTS_PER_WORD + 1), DETECTORS), name="step_1")
         place = Signal(PHASE_BITS, name="place_1")
-        with m.If(self.counting & self.clicks.as_value().any()):
+        coming = Signal()
+        """The next word may count."""
+        place_next = self.bin
+        m.d.comb += coming.eq(self.counting & self.clicks.as_value().any())
+        with m.If(coming):
             for d in range(DETECTORS):
                 m.d.sync += step[d].eq(ones(self.clicks[d]))
         with m.Else():
@@ -154,8 +170,9 @@ class ReferenceCounters(wiring.Component):
             later_step = Signal.like(step, name=f"step_{word}")
             later_place = Signal.like(place, name=f"place_{word}")
             m.d.sync += [later_step.eq(step), later_place.eq(place)]
+            coming, place_next = step.as_value().any(), place
             step, place = later_step, later_place
-        return step, place
+        return step, place, coming, place_next
 
     def _ends(self, m):
         """Whether a set that is wanted ends with the word, and whether counting begins anew behind it."""
