@@ -55,6 +55,10 @@ class Ecp5Top(Elaboratable):
         m.d.comb += tx.o.eq(uart.tx)
         connect(m, uart.received, station.rx)
         connect(m, station.tx, uart.to_send)
+        m.d.comb += [
+            station.framing_error.eq(uart.framing_error),
+            station.overrun.eq(uart.overrun),
+        ]
         return m
 
     def _resources(self, platform):

@@ -39,6 +39,8 @@ class Link(wiring.Component):
         Counters.
     damaged : Out(1)
         One clock for each damaged or overlong frame, for the alarm.
+    framing_error, overrun : In(1)
+        One clock for each byte that the serial port before `rx` lost; counted here.
     """
 
     rx: In(stream.Signature(8))
@@ -47,6 +49,8 @@ class Link(wiring.Component):
     packets: In(stream.Signature(PacketByte))
     status: Out(status_layout("link"))
     damaged: Out(1)
+    framing_error: In(1)
+    overrun: In(1)
 
     def elaborate(self, platform):
         m = Module()
@@ -78,6 +82,8 @@ class Link(wiring.Component):
             (self.status.overlong, receiver.overlong),
             (self.status.refused, engine.refused),
             (self.status.sent, encoder.sent),
+            (self.status.framing_errors, self.framing_error),
+            (self.status.overruns, self.overrun),
         ):
             with m.If(pulse):
                 m.d.sync += counter.eq(counter + 1)
@@ -94,7 +100,7 @@ class LinkedBank(wiring.Component):
 
     Ports
     -----
-    rx, tx, packets, damaged
+    rx, tx, packets, damaged, framing_error, overrun
         Of `Link`.
     config_<group>, status_<group>, table_<window>, read_<window>
         Of `RegisterBank`, but for its `status_link`.
@@ -106,7 +112,7 @@ class LinkedBank(wiring.Component):
         self._outer = {
             name: (self._link, member)
             for name, member in self._link.signature.members.items()
-            if name in ("rx", "tx", "packets", "damaged")
+            if name not in ("bus", "status")
         } | {
             name: (self._bank, member)
             for name, member in self._bank.signature.members.items()

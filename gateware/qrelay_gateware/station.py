@@ -86,6 +86,7 @@ class Station(wiring.Component):
     Ports
     -----
     rx, tx : byte streams of the link.
+    framing_error, overrun : one clock for each byte that the serial port lost; counted, and latch an alarm.
     hits : detector edges of the word, ``hits[detector][lane]``.
     hits_inverted : detectors whose falling edge is the hit, for what finds the edges.
     start_bins : samples of the start input, bit 0 earliest.
@@ -105,6 +106,8 @@ class Station(wiring.Component):
 
     rx: In(stream.Signature(8))
     tx: Out(stream.Signature(8))
+    framing_error: In(1)
+    overrun: In(1)
     hits: In(Hits)
     hits_inverted: Out(DETECTORS)
     start_bins: In(LINE_BINS)
@@ -179,6 +182,10 @@ class Station(wiring.Component):
 
         connect(m, flipped(self.rx), bank.rx)
         connect(m, bank.tx, flipped(self.tx))
+        # Through a register, as the alarm: its bit is what starts the clock of a link at rest.
+        lost_byte = Signal(2)
+        m.d.sync += lost_byte.eq(Cat(self.framing_error, self.overrun))
+        m.d.comb += Cat(bank.framing_error, bank.overrun).eq(lost_byte)
         connect(m, events.packets, bank.packets)
         for block, group in (
             (timebase, "timebase"),
@@ -368,6 +375,7 @@ class Station(wiring.Component):
             arm_refused,
             undrawn,
             entropy.not_made,
+            self.framing_error | self.overrun,
         )
         alarm_bits = Signal(len(alarms))
         m.d.sync += alarm_bits.eq(alarms)

@@ -19,6 +19,7 @@ class Alarm(IntFlag):
     ARM_REFUSED = 1 << 8
     CHOICES_BEFORE_KEYSTREAM = 1 << 9
     KEY_NOT_MADE = 1 << 10
+    SERIAL_BYTE_LOST = 1 << 11
 
     def names(self) -> list[str]:
         """Lower-case names of the bits that are set."""

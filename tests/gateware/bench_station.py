@@ -378,6 +378,28 @@ async def arming_needs_a_fresh_nonce(dut):
 
 
 @cocotb.test()
+async def bytes_lost_at_the_serial_port(dut):
+    """Each is counted by its kind, also with the link at rest, and latches the alarm."""
+    bench = StationBench(dut, 9)
+    await bench.begin()
+    counted = {"framing_errors": 0, "overruns": 0}
+    for framing_error, overrun in ((1, 0), (0, 1), (1, 1), (1, 0)):
+        await bench.words(2000)
+        dut.framing_error.value = framing_error
+        dut.overrun.value = overrun
+        await bench.words()
+        dut.framing_error.value = 0
+        dut.overrun.value = 0
+        counted["framing_errors"] += framing_error
+        counted["overruns"] += overrun
+        await bench.words(4)
+        for name, value in counted.items():
+            assert await bench.read(f"link.{name}") == value
+        assert Alarm(await bench.read("system.alarms")) == Alarm.SERIAL_BYTE_LOST
+        await bench.write(system__alarms=int(Alarm.SERIAL_BYTE_LOST))
+
+
+@cocotb.test()
 async def lock_loss(dut):
     """Without lock the lines are idle from the next word but one on; the run is over; the alarm stays until cleared."""
     bench = StationBench(dut, 6)

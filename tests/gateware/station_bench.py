@@ -59,7 +59,7 @@ class StationBench:
         dut = self.dut
         for port in (dut.rx__valid, dut.tx__ready, dut.hits, dut.start_bins, dut.noise):
             port.value = 0
-        for port in (dut.reference_lost, dut.lock_lost, dut.phase_slipped):
+        for port in (dut.reference_lost, dut.lock_lost, dut.phase_slipped, dut.framing_error, dut.overrun):
             port.value = 0
         dut.clock_locked.value = 1
         dut.external_reference.value = 1

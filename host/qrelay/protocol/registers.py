@@ -131,7 +131,8 @@ SYSTEM = Group(
             "bit 0 reference lost, 1 clock lock lost, 2 clock phase slipped, 3 start refused, 4 sync slip, "
             "5 records dropped, 6 damaged packet received, 7 entropy test failed, 8 arm refused, "
             "9 choices used before the keystream was ready, or after it was stopped, "
-            "10 a key was not made: source not healthy, no free place, recording, or on_board not set",
+            "10 a key was not made: source not healthy, no free place, recording, or on_board not set, "
+            "11 byte lost at the serial port",
         ),
         Register(
             "state",
@@ -414,6 +415,8 @@ LINK = Group(
         Register("overlong", 32, "ro", "frames of more than 254 bytes"),
         Register("refused", 32, "ro", "sound packets answered with ERROR"),
         Register("sent", 32, "ro", "packets sent, answers and events"),
+        Register("framing_errors", 32, "ro", "bytes without a stop bit at the serial port: noise, or a wrong rate"),
+        Register("overruns", 32, "ro", "bytes that found the receive buffer of the serial port full"),
     ),
 )
 

@@ -47,7 +47,7 @@ class LinkModel:
     writes : list of (address, value)
         Every word written, in order.
     counters : dict
-        Registers of the group ``link``, by name.
+        Packet counters of the group ``link``, by name.
     """
 
     def __init__(self, identity_words: list[int], status: Mapping[str | tuple[str, int], int] | None = None) -> None:
@@ -133,7 +133,8 @@ class LinkModel:
             return 0
         group, _, short = name.partition(".")
         if group == "link":
-            value = self.counters[short]
+            # Bytes lost before the link are none of its packets.
+            value = self.counters.get(short, self.status.get(name, 0))
         elif register.access == "ro":
             value = self.status.get(name, 0)
         else:
