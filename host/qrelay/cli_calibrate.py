@@ -24,11 +24,24 @@ def calibrate(
     bitstream: Annotated[
         Path | None, typer.Option(help="bitstream of the board, whose hash goes with the file")
     ] = None,
+    wire: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LINE:DETECTOR", help="cable by which the offset is measured, kept under the bitstream"),
+    ] = None,
+    cable_ns: Annotated[float, typer.Option(help="delay of the cables")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")] = False,
 ) -> int:
     """Calibrate the time-to-digital converters of a station by code density, and load their tables."""
     from .commands_calibrate import calibrate_station
 
     return calibrate_station(
-        url, detectors=detector or [], hits=hits, out=out, load=load, bitstream=bitstream, as_json=as_json
+        url,
+        detectors=detector or [],
+        hits=hits,
+        out=out,
+        load=load,
+        bitstream=bitstream,
+        wires=wire or [],
+        cable_ns=cable_ns,
+        as_json=as_json,
     )

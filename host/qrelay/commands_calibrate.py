@@ -1,15 +1,18 @@
 """What `qrelay calibrate` does."""
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .board import Board
 from .errors import ConfigError
+from .loopback import measure_offsets
+from .protocol.units import FINES_PER_SLOT
 from .tdc_board import chained_detectors, load_file, measure, report, save_file
+from .tdc_offsets import Offset, bitstream_sha256, load_offsets, save_offsets
 
 __all__ = ["calibrate_station", "print_figures"]
 
@@ -32,15 +35,18 @@ def calibrate_station(
     out: Path | None,
     load: Path | None,
     bitstream: Path | None,
+    wires: Sequence[str] = (),
+    cable_ns: float = 0.0,
     as_json: bool,
 ) -> int:
     """Calibrate the carry chains of a station, or load a calibration that was kept; return the exit code."""
-    sha256 = ""
-    if bitstream is not None:
-        try:
-            sha256 = hashlib.sha256(bitstream.read_bytes()).hexdigest()
-        except OSError as error:
-            raise ConfigError(f"--bitstream {bitstream}: {error.strerror}; give the file that was flashed") from error
+    # Not at the top: the self-test prints the figures of a calibration.
+    from .commands_selftest import parse_wires
+
+    wanted = parse_wires(wires)
+    if wanted and bitstream is None:
+        raise ConfigError("--wire needs --bitstream: offsets are kept under the hash of the file that was flashed")
+    sha256 = "" if bitstream is None else bitstream_sha256(bitstream)
     if load is not None and out is not None:
         raise ConfigError("--load and --out together: give --out to keep a new calibration, --load to use an old one")
     with Board.open(url) as board:
@@ -61,6 +67,7 @@ def calibrate_station(
             if out is not None:
                 save_file(out, board, calibrations, sha256)
             found = {detector: dict(report(calibration)) for detector, calibration in calibrations.items()}
+        offsets = _offsets(board, wanted, cable_ns, sha256)
         shown: dict[str, Any] = {
             "url": url,
             "board": board.identity.board,
@@ -69,12 +76,31 @@ def calibrate_station(
                 str(detector): {name: entry[name] for name in entry if name != "times_fines"}
                 for detector, entry in found.items()
             },
+            "offsets": {str(d): {**asdict(o), "standard_error": o.standard_error} for d, o in offsets.items()},
         }
     if as_json:
         sys.stdout.write(json.dumps(shown, indent=2, allow_nan=False) + "\n")
         return 0
     print_figures(shown["detectors"])
+    for detector, entry in shown["offsets"].items():
+        text = f"{entry['fines']:+.2f} fines, standard error {entry['standard_error']:.2f} ({entry['n']} edges)"
+        print(f"detector {detector}: offset {text}")
     return 0
+
+
+def _offsets(board: Board, wires: Mapping[int, int], cable_ns: float, sha256: str) -> dict[int, Offset]:
+    """Measure and keep the offsets of wired detectors; nothing without wires."""
+    if not wires:
+        return {}
+    plain = sorted(set(wires) - set(chained_detectors(board)))
+    if plain:
+        raise ConfigError(f"--wire: detector {plain[0]} has no carry chain, so that it has no offset to keep")
+    load_offsets(sha256, board.identity.board)  # what cannot be added to is told before the measurement
+    rate = board.identity.slot_rate_numerator_hz / board.identity.slot_rate_denominator
+    offsets = measure_offsets(board, wires, cable_fines=round(cable_ns * 1e-9 * rate * FINES_PER_SLOT))
+    path = save_offsets(sha256, board.identity.board, offsets)
+    print(f"offsets kept in {path}", file=sys.stderr)
+    return offsets
 
 
 def print_figures(detectors: Mapping[str, Mapping[str, float]]) -> None:

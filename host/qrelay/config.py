@@ -123,6 +123,10 @@ class ReceiverConfig(StrictModel):
         description="a rule by name (see `qrelay.success_rules`) or outcome codes by pattern 'm1_plus m2_plus'",
     )
     dead_slots: int = Field(default=0, ge=0, le=65535)
+    bitstream: str | None = Field(
+        default=None, description="file that was flashed: offsets of carry chains are kept under its hash"
+    )
+    subtract_tdc_offsets: bool = Field(default=True, description="take the kept offsets from the detectors' delays")
     detectors: Annotated[tuple[DetectorConfig, ...], Field(min_length=1, max_length=DETECTORS)] = tuple(
         DetectorConfig(name=name) for name in _DETECTOR_NAMES
     )

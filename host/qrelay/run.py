@@ -27,6 +27,7 @@ from .protocol.registers import LINES
 from .protocol.units import SLOTS_PER_BLOCK
 from .run_folder import RecordedAnnouncements, RunFolder
 from .status import Alarm, State
+from .tdc_offsets import subtract_offsets
 
 __all__ = ["Run", "RunOutcome", "execute"]
 
@@ -40,8 +41,9 @@ class Run:
     """One run on an open bench; its methods in order are its life."""
 
     def __init__(self, config: RunConfig, bench: Bench, folder: RunFolder) -> None:
-        self.config = config
         self.boards = bench.boards
+        config, self.warnings = subtract_offsets(config, bench.boards["receiver"].identity)
+        self.config = config
         self.folder = folder
         self.layout = FrameLayout.of(config.frame)
         self.alignment: Alignment = align(
@@ -253,6 +255,8 @@ def execute(
             for warning in bench.warnings():
                 on_message(f"warning: {warning}")
             run = Run(config, bench, folder)
+            for warning in run.warnings:
+                on_message(f"warning: {warning}")
             run.configure()
             run.start()
             on_started()

@@ -1,0 +1,125 @@
+"""Offsets of carry chains: measured by loop-back, kept under the bitstream's hash, taken from the delays of a run."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_station import IDENTITY
+from test_calibrate import ChainedStation
+from test_cli import call
+
+from qrelay import loopback
+from qrelay.config import parse_config
+from qrelay.demo_config import demo_text
+from qrelay.errors import ConfigError
+from qrelay.loopback import Pattern
+from qrelay.tdc_offsets import Offset, bitstream_sha256, load_offsets, offsets_path, save_offsets, subtract_offsets
+
+SHA = "ab" * 32
+CHAINED = replace(IDENTITY, chains=0b0101)
+INJECTED = {0: -1700.0, 2: -903.0}
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+def run_config(bitstream=None, subtract=True):
+    config = parse_config(demo_text(), "demo")
+    update = {"bitstream": bitstream and str(bitstream), "subtract_tdc_offsets": subtract}
+    return config.model_copy(update={"receiver": config.receiver.model_copy(update=update)})
+
+
+@pytest.fixture
+def bitstream(tmp_path):
+    path = tmp_path / "a.bit"
+    path.write_bytes(b"bits")
+    return path
+
+
+@pytest.mark.parametrize("line", range(8))
+def test_sparse_patterns_leave_a_chain_time(line):
+    assert np.diff(Pattern(sparse=True).edges(line)).min() >= 8 * 256
+
+
+def test_command_recovers_injected_offsets(bitstream, monkeypatch, capsys):
+    """Standard error 5 / sqrt(n) < 1 fine; the limit of 5 of them fails by chance once in 10^6."""
+    random = np.random.default_rng(5)
+    pattern = Pattern(sparse=True)
+    expected = 4 * 256 * (IDENTITY.line_latency + IDENTITY.pin_latency - IDENTITY.receiver_latency) + 256
+
+    def clicks(board, detector):
+        edges = pattern.edges({0: 3, 2: 6}[detector]) + expected + INJECTED[detector]
+        return np.rint(edges + random.normal(0, 5, len(edges))).astype(np.int64)
+
+    monkeypatch.setattr(loopback, "_clicks", clicks)
+    # A cable of one slot.
+    options = ("--hits", 200_000, "--bitstream", bitstream, "--wire", "3:0", "--wire", "6:2", "--cable-ns", 3.283857)
+    with ChainedStation() as station:
+        code, out, _ = call(monkeypatch, capsys, "calibrate", station.url, *options, "--json")
+        assert code == 0
+        shown = json.loads(out)["offsets"]
+        kept = load_offsets(bitstream_sha256(bitstream), "fake")
+        assert set(kept) == {0, 2}
+        for detector, offset in kept.items():
+            assert shown[str(detector)]["fines"] == offset.fines
+            assert abs(offset.fines - INJECTED[detector]) < 5 * 5 / offset.n**0.5
+            assert 3 < offset.std < 7
+        code, _, err = call(monkeypatch, capsys, "calibrate", station.url, *options[:4], "--wire", "4:0")
+        assert code != 0
+        assert "detector 0 sees line 3, not all of line 4" in err
+        assert load_offsets(bitstream_sha256(bitstream), "fake") == kept
+        code, _, err = call(monkeypatch, capsys, "calibrate", station.url, "--wire", "4:0")
+        assert code == 2
+        assert "--wire needs --bitstream" in err
+
+
+def test_kept_beside_others():
+    save_offsets(SHA, "fake", {0: Offset(-3.5, 2.0, 100)})
+    save_offsets(SHA, "fake", {2: Offset(4.0, 1.0, 25)})
+    assert load_offsets(SHA, "fake") == {0: Offset(-3.5, 2.0, 100), 2: Offset(4.0, 1.0, 25)}
+    assert load_offsets("cd" * 32, "fake") == {}
+    assert Offset(0, 2.0, 100).standard_error == 0.2
+    assert [p.name for p in offsets_path(SHA).parent.iterdir()] == [f"{SHA}.json"]
+
+
+def test_cut_and_foreign_files_stay_as_they_are():
+    path = save_offsets(SHA, "fake", {0: Offset(-3.5, 2.0, 100)})
+    whole = path.read_text()
+    for content, message in (
+        (whole[:50], "holds no offsets"),
+        ("[]", "holds no offsets"),
+        (whole.replace("-3.5", "NaN"), "finite fines"),
+        (whole.replace('"fake"', '"other"'), "of board 'other'"),
+        (whole.replace(SHA, "cd" * 32), "bitstream cdcdcdcdcdcd is not for 'fake' and abababababab"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            save_offsets(SHA, "fake", {2: Offset(0.0, 1.0, 25)})
+        assert path.read_text() == content
+
+
+def test_taken_from_the_delays(bitstream):
+    save_offsets(bitstream_sha256(bitstream), "fake", {0: Offset(-1700.4, 5.0, 96), 2: Offset(300.0, 5.0, 96)})
+    config = run_config(bitstream)
+    with pytest.raises(ConfigError, match=r"detectors\[2\].delay_slots: hits are 300.0 fines late .* add 2 slots"):
+        subtract_offsets(config, CHAINED)
+    save_offsets(bitstream_sha256(bitstream), "fake", {2: Offset(-1.0, 5.0, 96)})
+    detectors = subtract_offsets(config, CHAINED)[0].receiver.detectors
+    assert [(d.delay_slots, d.delay_fines) for d in detectors] == [(6, 164), (0, 0), (0, 1), (0, 0)]
+    assert subtract_offsets(run_config(bitstream, subtract=False), CHAINED) == (run_config(bitstream, False), [])
+    assert subtract_offsets(config, IDENTITY) == (config, [])
+
+
+def test_missing_offsets_warn(bitstream):
+    config, (warning,) = subtract_offsets(run_config(), CHAINED)
+    assert config == run_config()
+    assert "receiver.bitstream is not set" in warning
+    save_offsets(bitstream_sha256(bitstream), "fake", {0: Offset(-1.0, 5.0, 96)})
+    _, (warning,) = subtract_offsets(run_config(bitstream), CHAINED)
+    assert "detector 2: no offset" in warning
+    assert "qrelay calibrate URL --bitstream FILE --wire" in warning
+    with pytest.raises(ConfigError, match="give the file that was flashed"):
+        subtract_offsets(run_config("absent.bit"), CHAINED)
