@@ -61,6 +61,8 @@ class Board:
     crossings: tuple[Crossing, ...]
     chains: Mapping[str, int] = field(default_factory=dict)
     """Pad -> taps of the carry chain that it feeds."""
+    rings: tuple[int, ...] = ()
+    """Inverters of each ring oscillator; none where keys come from the host."""
 
     def clock_plan(self, free_running: bool = False) -> ClockPlan:
         """Clock plan from the external reference, or from the board's own oscillator for tests."""

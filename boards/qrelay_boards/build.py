@@ -17,6 +17,7 @@ from .board import Board
 from .chain_check import broken_chains
 from .clock_plan import ClockPlan
 from .ecp5_ram_registers import absorb_output_registers
+from .ecp5_rings import check_rings
 from .ecp5_tdc import BLACK_BOX, UNSEAL
 from .seed_runs import default_jobs, run_seeds
 from .timing_report import TimingError, TimingReport, check_cells, clock_names, netlist_cells
@@ -86,6 +87,7 @@ def build(
     seconds = {"synthesis": _synthesise(board, plan, station or Station(board.facts(plan)), out_dir, progress)}
     cells = netlist_cells(out_dir / f"{TOP}.json")
     broken = check_cells(cells, board.minimum_cells if minimum_cells is None else minimum_cells, board.pads)
+    broken += check_rings(out_dir / f"{TOP}.json", board.rings)
     if broken:
         raise TimingError("; ".join(broken))
 
@@ -119,7 +121,8 @@ def build(
     broken += [f"seed {seed}: {sentence}" for seed in reports for sentence in failures[seed]]
 
     best = max(reports, key=lambda seed: reports[seed].clocks["word_clock"].margin)
-    bitstream = out_dir / f"qrelay-{board.name}{'-free-running' if free_running else ''}.bit"
+    source = "-rings" if board.rings else ""
+    bitstream = out_dir / f"qrelay-{board.name}{source}{'-free-running' if free_running else ''}.bit"
     progress("bitstream")
     run_tool(
         "ecppack", ["--compress", "--input", f"seed{best}.config", "--bit", bitstream.name], out_dir, "ecppack.log"
@@ -131,6 +134,7 @@ def build(
                 "passed": not broken,
                 "broken_rules": broken,
                 "board": board.name,
+                "rings": list(board.rings),
                 "gateware_version": ".".join(map(str, GATEWARE_VERSION)),
                 "protocol_hash": f"{PROTOCOL_HASH:#018x}",
                 "clock_plan": plan.facts(),
@@ -217,6 +221,8 @@ def _place_and_route(board: Board, seed: int, out_dir: Path) -> float:
             *("--seed", str(seed), "--report", f"seed{seed}.report.json", "--timing-allow-fail"),
             # Analytic placement: faster here than the default one, and the word clock comes out a fifth faster.
             *("--placer", "static"),
+            # Place and route stops at a loop of look-up tables; in other designs each one is a mistake.
+            *(("--ignore-loops",) if board.rings else ()),
             *(("--write", f"seed{seed}.placed.json") if board.chains else ()),
         ],
         out_dir,

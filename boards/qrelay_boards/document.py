@@ -94,7 +94,9 @@ def timing_table(builds: Iterable[Mapping[str, Any]]) -> str:
         routed = build["cpu_seconds"]["place_and_route"].values()
         rows.append(
             (
-                f"`{build['board']}`" + ("" if build["clock_plan"]["external"] else " free-running"),
+                f"`{build['board']}`"
+                + (" rings" if build.get("rings") else "")
+                + ("" if build["clock_plan"]["external"] else " free-running"),
                 str(len(build["seeds"])),
                 *(_worst(build, clock) for clock in ("word_clock", "gear_clock")),
                 *(_share(used, kind) for kind in ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD")),
@@ -128,17 +130,19 @@ def with_tables(text: str, tables: Mapping[str, str]) -> str:
 
 
 def record(builds: list[dict[str, Any]], manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The record with a build in place of an earlier one of that board and kind of clock.
+    """The record with a build in place of an earlier one of that board, kind of clock and noise source.
 
     Raises ValueError for a build that broke rules.
     """
     if not manifest["passed"]:
         raise ValueError(f"the build of {manifest['board']} broke rules: {'; '.join(manifest['broken_rules'])}")
 
-    def key(build: Mapping[str, Any]) -> tuple[str, bool]:
-        return build["board"], not build["clock_plan"]["external"]
+    def key(build: Mapping[str, Any]) -> tuple[str, bool, bool]:
+        return build["board"], not build["clock_plan"]["external"], bool(build.get("rings"))
 
     entry = {name: manifest[name] for name in KEPT}
+    if manifest.get("rings"):
+        entry["rings"] = manifest["rings"]
     return sorted([build for build in builds if key(build) != key(entry)] + [entry], key=key)
 
 

@@ -19,7 +19,7 @@ from .board import Board, Crossing
 from .clock_plan import ClockPlan
 from .pins import PinError, PinMap
 
-__all__ = ["CROSSINGS", "LAMPS", "Ecp5Wiring", "ecp5_board", "header_of", "with_chains"]
+__all__ = ["CROSSINGS", "LAMPS", "Ecp5Wiring", "ecp5_board", "header_of", "with_chains", "with_rings"]
 
 REFERENCE_HZ = Fraction(76_130_000)
 LAMPS = ("locked", "running", "armed", "reference", "pll", "blink")
@@ -55,7 +55,7 @@ CROSSINGS = (
     Crossing("word_clock", "osc_clock", 20.0, "acknowledgement of status bits, synchronised"),
     Crossing("reference_clock", "osc_clock", 20.0, "divided reference, synchronised"),
     Crossing("async", "osc_clock", 20.0, "lock of the PLL, synchronised"),
-    Crossing("async", "word_clock", 20.0, "receive line of the UART, synchronised"),
+    Crossing("async", "word_clock", 20.0, "receive line of the UART, ring oscillators, synchronised"),
     Crossing("osc_clock", "async", 20.0, "lamps, STOP and reset of clock cells"),
     Crossing("word_clock", "async", 20.0, "lamps, transmit line of the UART, steps of delay elements"),
 )
@@ -108,6 +108,8 @@ class Ecp5Wiring:
     chains : tuple of int
         Detectors whose edges a carry chain measures, with a resolution of a few tens of ps in the timing model, instead
         of two bins per slot. Their pins may be on any edge of the die.
+    rings : tuple of odd int
+        Inverters of each ring oscillator of the noise source, such as `ecp5_rings.RING_LENGTHS`; none by default.
     start_out, start_in, probe : str
         Start output, start input, probe output; None for none.
     reference, reference_hz
@@ -144,6 +146,7 @@ class Ecp5Wiring:
     start_in: str | None = None
     probe: str | None = None
     chains: tuple[int, ...] = ()
+    rings: tuple[int, ...] = ()
     baud: int = 3_000_000
     reference_hz: Fraction = REFERENCE_HZ
     lamps: Mapping[str, str] = field(default_factory=dict)
@@ -297,6 +300,7 @@ def ecp5_board(
         },
         crossings=(*CROSSINGS, *CHAIN_CROSSINGS) if wiring.chains else CROSSINGS,
         chains={f"detector_{d}": TAPS for d in wiring.chains},
+        rings=wiring.rings,
     )
 
 
@@ -306,6 +310,20 @@ def with_chains(board: Board, description: str) -> Board:
         f"{board.name}-tdc",
         description,
         replace(board.wiring, chains=tuple(range(len(board.wiring.detectors)))),
+        loader=board.loader,
+        serial_port=board.serial_port,
+        loader_keeps=board.loader_keeps,
+    )
+
+
+def with_rings(board: Board) -> Board:
+    """The same board with ring oscillators as noise source; its identity block says so, its name stays."""
+    from .ecp5_rings import RING_LENGTHS
+
+    return ecp5_board(
+        board.name,
+        board.description,
+        replace(board.wiring, rings=RING_LENGTHS),
         loader=board.loader,
         serial_port=board.serial_port,
         loader_keeps=board.loader_keeps,
@@ -335,7 +353,7 @@ def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
     return BoardFacts(
         board=name,
         phy=Phy.TDC if wiring.chains else Phy.ECP5_X2,
-        entropy=Entropy.HOST,
+        entropy=Entropy.RING_OSCILLATOR if wiring.rings else Entropy.HOST,
         capabilities=capabilities,
         pin_latency=CHAIN_PIN_LATENCY if wiring.chains else PIN_LATENCY + EdgeToClick.latency,
         output_latency=OUTPUT_LATENCY,

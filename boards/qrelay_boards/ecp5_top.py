@@ -15,6 +15,7 @@ from .clock_plan import ClockPlan
 from .ecp5_board import Ecp5Wiring
 from .ecp5_clocks import ClockPll, EdgeClockTree
 from .ecp5_detectors import ChainDetectors, HitDelay
+from .ecp5_rings import RingOscillators
 from .ecp5_supervisor import LatchedEvent, ReferenceMonitor, Supervisor
 from .ecp5_x2 import InputPins, OutputPins
 
@@ -45,6 +46,9 @@ class Ecp5Top(Elaboratable):
         self._clocks(m, platform)
         self._pins(m, platform)
         self._lamps(m, platform)
+        if wiring.rings:
+            m.submodules.rings = rings = RingOscillators(wiring.rings)
+            m.d.comb += station.noise.eq(rings.noise)
         if wiring.extra is not None:
             wiring.extra(m, platform, Fraction(wiring.oscillator_hz))
 

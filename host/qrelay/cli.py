@@ -111,6 +111,9 @@ def build(
     board: Annotated[str, typer.Argument(help=BOARDS)],
     seeds: Annotated[int, typer.Option(min=1, help="place and route with this many seeds")] = 1,
     free_running: Annotated[bool, typer.Option("--free-running", help="clock from the board's oscillator")] = False,
+    rings: Annotated[
+        bool, typer.Option("--rings", help="add ring oscillators, so that keys can be made on board")
+    ] = False,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="seeds at once; by default what processors and memory allow")
     ] = None,
@@ -120,7 +123,7 @@ def build(
     """Build a board's bitstream, timing report and manifest."""
     from .commands import build_board
 
-    return build_board(board, out=out, seeds=seeds, free_running=free_running, jobs=jobs, as_json=as_json)
+    return build_board(board, out=out, seeds=seeds, free_running=free_running, rings=rings, jobs=jobs, as_json=as_json)
 
 
 @app.command(epilog="Example: qrelay flash ulx3s-85f --persistent")

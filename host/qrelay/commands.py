@@ -215,11 +215,16 @@ def build_board(
     out: Path | None,
     seeds: int,
     free_running: bool,
+    rings: bool,
     jobs: int | None,
     as_json: bool,
 ) -> int:
-    """Build bitstream, timing report and manifest."""
+    """Build bitstream, timing report and manifest; with `rings` the noise source is in it."""
     board = _board(name)
+    if rings:
+        from qrelay_boards.ecp5_board import with_rings
+
+        board = with_rings(board)
 
     def progress(message: str) -> None:
         print(message, file=sys.stderr, flush=True)

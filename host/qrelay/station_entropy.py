@@ -63,7 +63,7 @@ class StationEntropy:
         if board.identity.entropy == Entropy.HOST:
             raise RunError(
                 f"station {board.identity.board!r} at {board.url} has no noise source: its keys come from the host; "
-                "build its bitstream with ring oscillators to have one"
+                "build its bitstream with ring oscillators (qrelay build BOARD --rings) to have one"
             )
         self.board = board
 

@@ -9,9 +9,11 @@ from amaranth.hdl import Module
 from stand_in import StandIn
 
 from qrelay.protocol import PROTOCOL_HASH
-from qrelay.protocol.identity import Capability
+from qrelay.protocol.identity import Capability, Entropy
 from qrelay_boards import boards
 from qrelay_boards.build import build
+from qrelay_boards.ecp5_board import with_rings
+from qrelay_boards.ecp5_rings import RING_LENGTHS
 from qrelay_boards.timing_report import TimingError
 from qrelay_boards.toolchain import ToolError, run_tool
 
@@ -111,3 +113,28 @@ def test_reference_through_the_fabric_fails(tmp_path):
     with pytest.raises(TimingError, match="seed 1: the reference reaches the PLL through the fabric, not from its pad"):
         build(board, out_dir=tmp_path, station=StandIn(FACTS), minimum_cells=CELLS)
     assert not json.loads((tmp_path / "manifest.json").read_text())["passed"]
+
+
+def test_identity_tells_of_rings():
+    board = with_rings(BOARD)
+    identity = StandIn(board.facts(board.clock_plan())).identity
+    assert (identity.board, identity.entropy) == (BOARD.name, Entropy.RING_OSCILLATOR)
+    assert StandIn(FACTS).identity.entropy == Entropy.HOST
+    assert sum(board.rings) == 80
+
+
+def test_broken_ring_fails(tmp_path):
+    """The design has one ring fewer than the rules of the board."""
+    board = dataclasses.replace(with_rings(BOARD), rings=(*RING_LENGTHS, 19))
+    with pytest.raises(TimingError, match=r"^ring 8 has 0 of its 19 inverters in the netlist$"):
+        build(board, out_dir=tmp_path, station=StandIn(board.facts(board.clock_plan())), minimum_cells=CELLS)
+
+
+@pytest.mark.slow
+def test_build_with_rings(tmp_path):
+    board = with_rings(BOARD)
+    result = build(board, out_dir=tmp_path, station=StandIn(board.facts(board.clock_plan())), minimum_cells=CELLS)
+    manifest = json.loads(result.manifest.read_text())
+    assert manifest["passed"]
+    assert manifest["rings"] == list(RING_LENGTHS)
+    assert result.bitstream.name == "qrelay-ulx3s-85f-rings.bit"
