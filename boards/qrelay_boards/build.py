@@ -201,9 +201,11 @@ def _synthesise(board: Board, plan: ClockPlan, station: Any, out_dir: Path, prog
     if board.chains:
         (out_dir / "carry.v").write_text(BLACK_BOX)
         sealed, unseal = "read_verilog -lib carry.v; ", f"{UNSEAL}; "
+    # Without wide multiplexers: their tables must sit side by side, which costs the word clock more than they save.
+    synth = f"synth_ecp5 -top {TOP} -nowidelut"
     script = (
-        f"{sealed}read_rtlil {TOP}.il; synth_ecp5 -top {TOP} -run begin:map_ffs; clean -purge; "
-        f"synth_ecp5 -top {TOP} -run map_ffs:; {external}; {unseal}write_json {TOP}.json"
+        f"{sealed}read_rtlil {TOP}.il; {synth} -run begin:map_ffs; clean -purge; "
+        f"{synth} -run map_ffs:; {external}; {unseal}write_json {TOP}.json"
     )
     tool = run_tool("yosys", ["-q", "-l", "yosys.log", "-p", script], out_dir, "yosys.messages.log")
     saved = absorb_output_registers(out_dir / f"{TOP}.json")

@@ -21,8 +21,8 @@ def synthesise(folder, design, noise):
     (folder / "top.il").write_text(rtlil.convert(m, ports=[out, sync.clk], emit_src=False))
     # The script of qrelay_boards.build.
     script = (
-        "read_rtlil top.il; synth_ecp5 -top top -run begin:map_ffs; clean -purge; "
-        "synth_ecp5 -top top -run map_ffs:; write_json top.json"
+        "read_rtlil top.il; synth_ecp5 -top top -nowidelut -run begin:map_ffs; clean -purge; "
+        "synth_ecp5 -top top -nowidelut -run map_ffs:; write_json top.json"
     )
     run_tool("yosys", ["-q", "-p", script], folder, "yosys.log")
     return folder / "top.json"
