@@ -101,9 +101,10 @@ def synthesise(folder, design, *, cell=CARRY_CELL):
     text = rtlil.convert(m, name="top", ports=ports, emit_src=False)
     (folder / "top.il").write_text(text.replace(CARRY_CELL, cell))
     (folder / "carry.v").write_text(BLACK_BOX)
+    synth = "synth_ecp5 -top top -nowidelut"
     script = (
-        "read_verilog -lib carry.v; read_rtlil top.il; synth_ecp5 -top top -nowidelut -run begin:map_ffs; clean -purge; "
-        f"synth_ecp5 -top top -nowidelut -run map_ffs:; {UNSEAL}; write_json top.json"
+        f"read_verilog -lib carry.v; read_rtlil top.il; {synth} -run begin:map_ffs; clean -purge; "
+        f"{synth} -run map_ffs:; {UNSEAL}; write_json top.json"
     )
     run_tool("yosys", ["-q", "-p", script], folder, "yosys.log")
     absorb_output_registers(folder / "top.json")
