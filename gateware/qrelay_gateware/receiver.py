@@ -75,7 +75,7 @@ class Receiver(wiring.Component):
         FRAME record with flags 0.
     reference_config, reference_status, reference, reference_valid, reference_lost
         Registers of group `reference`, its records and losses, as `config`, `status`, `record`, `valid` and `lost` of
-        `ReferenceCounters`, whose `last` comes `latency` words after the tick.
+        `ReferenceCounters`, whose `last` comes `reference_latency` words after the tick.
     hit_bits, click_bits : Out(LaneBits)
         Hits after the delay, and gated clicks, of the word of the records: ``bits[detector][lane]``.
     success_bits : Out(4)
@@ -118,6 +118,8 @@ class Receiver(wiring.Component):
     """Words from a tick to the records of its slots: hits and tick enter in the same clock."""
     frame_latency = latency + FrameRecords.latency
     """Words from the last word of a frame to its record."""
+    reference_latency = latency + 1
+    """Words from a tick to its place at the reference counters: one more than the records, which are wide."""
     latch_latency = _matched + Counters.latency
     """Words from `latch` to the counters' copies."""
 
@@ -152,7 +154,7 @@ class Receiver(wiring.Component):
         m.d.comb += runs.eq(self.tick.running & config.enable)
         m.d.sync += running[0].eq(runs)
         m.d.sync += counted[0].eq(runs & ~config.blank.bit_select(self.tick.segment, 1))
-        for word in range(2, self.latency + 1):
+        for word in range(2, self.reference_latency + 1):
             running.append(later(running[-1], 1, f"running_at_{word}"))
             counted.append(later(counted[-1], 1, f"counted_at_{word}"))
 
@@ -283,7 +285,7 @@ class Receiver(wiring.Component):
             self.click_bits.eq(click_records.bits),
         ]
         m.submodules.frame_records = frames = FrameRecords()
-        m.submodules.reference_counters = reference = ReferenceCounters(self.latency - self._pattern)
+        m.submodules.reference_counters = reference = ReferenceCounters(self.reference_latency - self._pattern)
         frame_last = later(self.tick.frame_last, self.latency, "frame_last")
         frame = later(self.tick.frame, self.latency, "frame")
         in_reference = Signal()
@@ -300,10 +302,10 @@ class Receiver(wiring.Component):
             reference.counting.eq(later(in_reference, self._pattern, "in_reference")),
             reference.bin.eq(later(self.tick.phase, self._pattern, "reference_bin")),
             reference.clicks.eq(of_reference),
-            reference.running.eq(running_at(self.latency)),
-            reference.last.eq(frame_last),
-            reference.frame.eq(frame),
-            reference.success.eq(success_records.valid.any()),
+            reference.running.eq(running_at(self.reference_latency)),
+            reference.last.eq(later(frame_last, 1, "reference_last")),
+            reference.frame.eq(later(frame, 1, "reference_frame")),
+            reference.success.eq(later(success_records.valid.any(), 1, "reference_success")),
             reference.clear.eq(self.clear),
             self.reference_status.eq(reference.status),
             self.reference.eq(reference.record),

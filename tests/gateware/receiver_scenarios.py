@@ -136,12 +136,13 @@ def assert_equal(seen, settings, table, stimulus, reference):
     assert frames == [frame for frame in model.frames if frame[0] + Receiver.frame_latency < len(seen["frame"])]
 
     sent = np.flatnonzero(seen["reference_valid"])
-    latency = Receiver.latency + ReferenceCounters.latency
+    latency = Receiver.reference_latency + ReferenceCounters.latency
     sets = [(word + latency + n, record) for word, records in model.reference for n, record in enumerate(records)]
     found = [(int(w), seen["reference"][w]) for w in sent]
     assert found == [entry for entry in sets if entry[0] < len(seen["reference"])]
-    lost = [int(word) - Receiver.latency - 1 for word in np.flatnonzero(seen["reference_lost"])]
-    assert lost == [word for word in model.reference_missed if word + Receiver.latency + 1 < len(seen["reference"])]
+    lost = [int(word) - Receiver.reference_latency - 1 for word in np.flatnonzero(seen["reference_lost"])]
+    late = Receiver.reference_latency + 1
+    assert lost == [word for word in model.reference_missed if word + late < len(seen["reference"])]
 
     shown = {}
     changes = {word + Receiver.latch_latency: counters for word, counters in model.counters}
