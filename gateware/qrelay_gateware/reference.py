@@ -181,16 +181,17 @@ class ReferenceCounters(wiring.Component):
         """The frame had a success before this word."""
         frames_left = Signal(_COUNT_BITS)
         more_frames = Signal(_COUNT_BITS)
-        whole = Signal()
+        whole = Signal(init=1)
+        """No frame is left: as a register, for the comparison of 16 bits is far from what it decides."""
         ends_frame = self.running & self.last
         m.d.sync += more_frames.eq(self.config.sum_frames - self.config.sum_frames.any())
         with m.If(~self.running):
-            m.d.sync += [seen.eq(0), frames_left.eq(more_frames)]
+            m.d.sync += [seen.eq(0), frames_left.eq(more_frames), whole.eq(more_frames == 0)]
         with m.Else():
             m.d.sync += seen.eq((seen | self.success) & ~self.last)
             with m.If(self.last):
                 m.d.sync += frames_left.eq(Mux(whole, more_frames, frames_left - 1))
-        m.d.comb += whole.eq(frames_left == 0)
+                m.d.sync += whole.eq(Mux(whole, more_frames == 0, frames_left == 1))
         wanted = Signal()
         with m.If(ends_frame):
             with m.Switch(mode):
