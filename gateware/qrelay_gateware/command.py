@@ -11,12 +11,13 @@ from .csr import QUERY_LATENCY, READ_LATENCY, BusSignature
 from .frame_receiver import RequestHeader
 from .packet_stream import PacketByte
 
-__all__ = ["CommandEngine"]
+__all__ = ["SETTLE_CLOCKS", "CommandEngine"]
 
 _WORDS_OFFSET = 4
 """Place of the first word in a WRITE packet: behind kind, sequence and address."""
-_SETTLE_CLOCKS = 16
-"""Clocks from the last word of a WRITE to its answer, so that all effects of the write come before the answer."""
+SETTLE_CLOCKS = 48
+"""Clocks from the last word of a WRITE to its answer, so that all effects of the write come before the answer: the
+longest is the copying of counters."""
 
 
 class CommandEngine(wiring.Component):
@@ -60,7 +61,7 @@ class CommandEngine(wiring.Component):
         answer_kind = Signal(8)
         body_byte = Signal(8)
         word = Signal(32)
-        step = Signal(range(max(_SETTLE_CLOCKS, READ_LATENCY, 8)))
+        step = Signal(range(max(SETTLE_CLOCKS, READ_LATENCY, 8)))
         accepted = Signal()
         m.d.comb += accepted.eq(self.answers.valid & self.answers.ready)
         m.d.comb += self.bus.address.eq(cursor)
@@ -152,7 +153,7 @@ class CommandEngine(wiring.Component):
                     m.next = "FETCH"
             with m.State("SETTLE"):
                 m.d.sync += step.eq(step + 1)
-                with m.If(step == _SETTLE_CLOCKS - 1):
+                with m.If(step == SETTLE_CLOCKS - 1):
                     m.next = "ANSWER_KIND"
 
             with m.State("ANSWER_KIND"):

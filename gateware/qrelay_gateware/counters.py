@@ -1,20 +1,33 @@
 """Counters of a receiver, and copies of them that can be read in peace."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In
 
-from qrelay.protocol.registers import DETECTORS, OUTCOMES
+from qrelay.protocol.registers import DETECTORS, GROUPS, OUTCOMES
 from qrelay.protocol.units import SLOTS_PER_WORD
 
+from .aes import LUT_RAM
 from .clicks import LaneBits
 from .counting import ones
-from .layouts import status_layout
+from .layouts import stored_read
 from .matcher import Outcomes
 
 __all__ = ["COUNTER_BITS", "Counters"]
 
+_GROUP = next(group for group in GROUPS if group.name == "counters")
+_NAMES = [register.name for register in _GROUP.registers]
 COUNTER_BITS = 48
+_PLACES = 16
+"""Counters in one memory: what look-up tables hold as memory, and the words of one round."""
+_RECENT_BITS = 8
+"""Holds what two rounds and the word between can bring: 33 words of at most five."""
+_MEMORIES = -(-len(_NAMES) // _PLACES)
+
+
+def _memory() -> Memory:
+    return Memory(shape=unsigned(COUNTER_BITS), depth=_PLACES, init=[], attrs=LUT_RAM)
 
 
 class Counters(wiring.Component):
@@ -24,8 +37,19 @@ class Counters(wiring.Component):
     and the counters start again from zero with that word itself. Given together, no event is lost or counted twice. All
     counters are copied at the same word, so that sums hold exactly in a copy: singles = dead + gated out + clicks.
 
-    Latency: 2 words from a word (or `latch`) to the counters (or their copies).  Reset: all 0.
-    Overflow: 48 bits, beyond the length of a run; modulo 2^48.
+    The counters stand in memories, 16 in each. Every counter has a small register for what came in recently, and each
+    word one counter of each memory takes that in. A latch puts the small registers aside, all in the same word, and the
+    next round through the memories adds them and writes the copies.
+
+    Latency: `latency` words from a word with `latch` to the last of the copies.
+    Reset: memories keep what they hold, all 0 after power-up; give a `clear`.
+    Overflow: 48 bits, beyond the length of a run; modulo 2^48. A `latch` less than `round_words` words after another is
+    not seen; `clear` may come at any time, and makes the round a word longer.
+
+    Parameters
+    ----------
+    config_domain : str
+        Clock domain of `copies`, of the same clock as the counters' own.
 
     Ports
     -----
@@ -36,11 +60,14 @@ class Counters(wiring.Component):
         Slots in which all detectors of the rule were live; used where `counted`.
     hits, extra, passed, clicks : In(LaneBits)
         Hits after the delay; second hits of a slot; hits not lost to the dead time; of these, gated clicks.
-    double, vetoed : In(4)
+    doubles, vetoed : In(4)
     outcomes : In(Outcomes)
         0 where no success.
-    copies : Out(status_layout("counters"))
+    copies : In(stored_read)
+        Words of the group `counters` of the register map.
     """
+
+    copies_port = In(stored_read(_GROUP.depth))
 
     latch: In(1)
     clear: In(1)
@@ -50,21 +77,123 @@ class Counters(wiring.Component):
     extra: In(LaneBits)
     passed: In(LaneBits)
     clicks: In(LaneBits)
-    double: In(SLOTS_PER_WORD)
+    doubles: In(SLOTS_PER_WORD)
     vetoed: In(SLOTS_PER_WORD)
     outcomes: In(Outcomes)
-    copies: Out(status_layout("counters"))
+    copies: copies_port
 
-    latency = 2
+    round_words = _PLACES + 1
+    latency = 1 + round_words + 2
+
+    def __init__(self, *, config_domain: str = "sync"):
+        self._config_domain = config_domain
+        super().__init__()
 
     def elaborate(self, platform):
         m = Module()
         latch = Signal()
         clear = Signal()
-        m.d.sync += latch.eq(self.latch)
-        m.d.sync += clear.eq(self.clear)
+        pause = Signal()
+        place = Signal(range(_PLACES))
+        latching = Signal(range(_PLACES + 1))
+        clearing = Signal(range(_PLACES + 1))
+        from_zero = Signal()
+        """The latch found a clear that had not been through all memories: they count as zero."""
+        m.d.comb += pause.eq(latch | clear)
+        m.d.sync += [latch.eq(self.latch & (latching <= 1) & ~latch), clear.eq(self.clear)]
+        with m.If(~pause):
+            m.d.sync += [
+                place.eq(place + 1),
+                latching.eq(latching - (latching != 0)),
+                clearing.eq(clearing - (clearing != 0)),
+            ]
+        with m.If(latch):
+            m.d.sync += [latching.eq(_PLACES), clearing.eq(0), from_zero.eq(clearing != 0)]
+        with m.If(clear):
+            m.d.sync += clearing.eq(_PLACES)
 
-        def steps(event, sums):
+        recent = {name: Signal(_RECENT_BITS, name=f"recent_{name}") for name in _NAMES}
+        aside = {name: Signal(_RECENT_BITS, name=f"aside_{name}") for name in _NAMES}
+        step = self._steps(m, recent)
+        with m.If(latch):
+            m.d.sync += [aside[name].eq(recent[name]) for name in _NAMES]
+        # One counter of each memory hands over what came in recently. Not in the word of a latch or a clear, nor in the
+        # round after it, which is theirs.
+        added = [Signal(_RECENT_BITS, name=f"added_{memory}") for memory in range(_MEMORIES)]
+        with m.Switch(place):
+            for n in range(_PLACES):
+                here = list(enumerate(_NAMES[n::_PLACES]))
+                with m.Case(n):
+                    with m.If(latching != 0):
+                        m.d.sync += [added[memory].eq(aside[name]) for memory, name in here]
+                    with m.Else():
+                        m.d.sync += [added[memory].eq(recent[name]) for memory, name in here]
+                        with m.If(clearing == 0):
+                            m.d.sync += [recent[name].eq(step[name]) for _, name in here]
+                    m.d.sync += [added[memory].eq(0) for memory in range(len(here), _MEMORIES)]
+        with m.If(pause):
+            m.d.sync += [recent[name].eq(step[name]) for name in _NAMES]
+        visit = {
+            "place": place,
+            "acts": ~pause,
+            "copies": latching != 0,
+            "clears": clearing != 0,
+            "from_zero": from_zero & (latching != 0),
+        }
+        self._memories(m, added, visit)
+        return m
+
+    def _memories(self, m, added, visit) -> None:
+        """Totals and their copies: read in one word, add in the next, write in the third."""
+        stages = [visit]
+        for word in (1, 2):
+            stages.append({name: Signal.like(bits, name=f"{name}_{word}") for name, bits in visit.items()})
+            m.d.sync += [stages[word][name].eq(stages[word - 1][name]) for name in visit]
+        _, at_1, at_2 = stages
+        register = Signal(range(_GROUP.depth // 2))
+        half = Signal()
+        values = []
+        m.d.comb += register.eq(self.copies.address >> 1)
+        for memory, addend in enumerate(added):
+            base = Signal(COUNTER_BITS, name=f"base_{memory}")
+            total = Signal(COUNTER_BITS, name=f"total_{memory}")
+            some = Signal(name=f"some_{memory}")
+            m.submodules[f"totals_{memory}"] = totals = _memory()
+            m.submodules[f"copies_{memory}"] = copies = _memory()
+            read = totals.read_port(domain="comb")
+            write = totals.write_port()
+            copied = copies.write_port()
+            m.d.comb += read.addr.eq(visit["place"])
+            m.d.sync += [
+                base.eq(read.data),
+                total.eq(Mux(at_1["from_zero"], 0, base) + addend),
+                some.eq(at_1["acts"] & ((addend != 0) | at_1["copies"] | at_1["clears"])),
+            ]
+            m.d.comb += [
+                write.addr.eq(at_2["place"]),
+                write.data.eq(Mux(at_2["clears"], 0, total)),
+                write.en.eq(some),
+                copied.addr.eq(at_2["place"]),
+                copied.data.eq(total),
+                copied.en.eq(at_2["copies"] & at_2["acts"]),
+            ]
+            shown = copies.read_port(domain="comb")
+            value = Signal(COUNTER_BITS, name=f"value_{memory}")
+            m.d.comb += shown.addr.eq(register)
+            m.d[self._config_domain] += value.eq(shown.data)
+            values.append(value)
+        chosen = Signal(range(_MEMORIES))
+        m.d[self._config_domain] += [
+            chosen.eq(register // _PLACES),
+            half.eq(self.copies.address[0]),
+            self.copies.value.eq(Cat(Mux(half, value[32:], value[:32]) for value in values).word_select(chosen, 32)),
+        ]
+
+    def _steps(self, m, recent):
+        """What this word adds to each counter, from a register; the small registers take it."""
+        steps = {}
+
+        def count(event, sums):
             """Registered sums of a word, 0 where it has no `event`."""
             any_step = Signal()
             step = {name: Signal(range(maximum + 1), name=f"step_{name}") for name, (_, maximum) in sums.items()}
@@ -73,17 +202,11 @@ class Counters(wiring.Component):
                 m.d.sync += [step[name].eq(value) for name, (value, _) in sums.items()]
             with m.Elif(any_step):
                 m.d.sync += [value.eq(0) for value in step.values()]
-            counters = {name: Signal(COUNTER_BITS, name=f"counter_{name}") for name in sums}
-            # Not one sum with a multiplexed operand: this way the upper bits are cleared by the flip-flops' own reset.
-            for name, counter in counters.items():
-                with m.If(clear):
-                    m.d.sync += counter.eq(step[name])
-                with m.Elif(any_step):
-                    m.d.sync += counter.eq(counter + step[name])
-            with m.If(latch):
-                m.d.sync += [self.copies[name].eq(counter) for name, counter in counters.items()]
+            with m.If(any_step):
+                m.d.sync += [recent[name].eq(recent[name] + step[name]) for name in sums]
+            steps.update(step)
 
-        steps(
+        count(
             self.counted,
             {"slots": (SLOTS_PER_WORD, SLOTS_PER_WORD), "live_slots": (ones(self.live), SLOTS_PER_WORD)},
         )
@@ -95,14 +218,14 @@ class Counters(wiring.Component):
             of_detector[f"dead_{d}"] = (ones(self.hits[d] & ~self.passed[d]) + extra, SLOTS_PER_WORD + 1)
             of_detector[f"gated_out_{d}"] = (ones(self.passed[d] & ~self.clicks[d]), SLOTS_PER_WORD)
             of_detector[f"clicks_{d}"] = (ones(self.clicks[d]), SLOTS_PER_WORD)
-        steps(self.hits.as_value().any(), of_detector)
+        count(self.hits.as_value().any(), of_detector)
         in_pattern = {
-            "doubles": (ones(self.double), SLOTS_PER_WORD),
+            "doubles": (ones(self.doubles), SLOTS_PER_WORD),
             "vetoed": (ones(self.vetoed), SLOTS_PER_WORD),
         }
         one_hot = [Const(1, OUTCOMES) << self.outcomes[lane] for lane in range(SLOTS_PER_WORD)]
         for outcome in range(1, OUTCOMES):
             same = Cat(bits[outcome] for bits in one_hot)
             in_pattern[f"outcome_{outcome}"] = (ones(same), SLOTS_PER_WORD)
-        steps(self.double.any() | self.vetoed.any() | self.outcomes.as_value().any(), in_pattern)
-        return m
+        count(self.doubles.any() | self.vetoed.any() | self.outcomes.as_value().any(), in_pattern)
+        return steps

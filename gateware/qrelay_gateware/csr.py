@@ -11,7 +11,7 @@ from amaranth.utils import ceil_log2
 from qrelay.protocol.registers import ADDRESS_BITS, GROUPS, WINDOWS, Register, Window
 
 from .csr_read import QUERY_LATENCY, READ_LATENCY, is_copied, read_path, register_words
-from .layouts import config_layout, status_layout, table_write
+from .layouts import config_layout, status_layout, stored_read, table_write
 
 __all__ = ["QUERY_LATENCY", "READ_LATENCY", "WRITE_LATENCY", "BusSignature", "RegisterBank"]
 
@@ -80,11 +80,11 @@ class RegisterBank(wiring.Component):
     config_<group> : Out(config_layout(group))
         Settings, strobes (one clock) and latched state; for groups that have any.
     status_<group> : In(status_layout(group))
-        State, and bits that set latched state (set wins over clear); for groups that have any.
+        State, and bits that set latched state (set wins over clear); for groups that have any and are not stored.
     table_<window> : table_write(window).flip()
         Writes to a window, for every writable one.
-    read_<window> : Out({"address": Out, "value": In(32)})
-        For every read-only window but the identity: `value` is what stood at `address` two clocks before.
+    read_<window>, read_<group> : Out(stored_read(depth))
+        For every read-only window but the identity, and every stored group.
     """
 
     def __init__(self, identity_words):
@@ -100,16 +100,16 @@ class RegisterBank(wiring.Component):
             settings = {r.name: r.reset for r in group.registers if r.access != "ro"}
             if settings:
                 members[f"config_{group.name}"] = Out(config_layout(group.name), init=settings)
-            if any(r.access in ("ro", "w1c") for r in group.registers):
+            if group.stored:
+                members[f"read_{group.name}"] = Out(stored_read(group.depth))
+            elif any(r.access in ("ro", "w1c") for r in group.registers):
                 members[f"status_{group.name}"] = In(status_layout(group.name))
         for window in WINDOWS:
             _check(window)
             if window.access != "ro":
                 members[f"table_{window.name}"] = table_write(window.name).flip()
             elif not is_copied(window):
-                members[f"read_{window.name}"] = Out(
-                    wiring.Signature({"address": Out(range(window.depth)), "value": In(32)})
-                )
+                members[f"read_{window.name}"] = Out(stored_read(window.depth))
         super().__init__(members)
 
     def _config(self, group: str, register: Register):

@@ -1,4 +1,4 @@
-"""The read side of the register bank: address decoder, multiplexers, readable tables."""
+"""The read side of the register bank: address decoder, copy of the settings, multiplexers of the state, tables."""
 
 from dataclasses import dataclass
 from functools import reduce
@@ -23,7 +23,7 @@ _CHUNK = 8
 
 @dataclass(frozen=True)
 class _Place:
-    """One readable register and which input of which read multiplexer shows it."""
+    """One register with state and which input of which read multiplexer shows it."""
 
     group: str
     register: Register
@@ -32,8 +32,11 @@ class _Place:
 
 
 def _places() -> list[_Place]:
-    """Readable registers in the order of their addresses, so that a multiplexer sits near the blocks it reads."""
-    readable = [(g.name, r) for g in GROUPS for r in g.registers if r.access in ("rw", "ro", "w1c")]
+    """Registers with state in the order of their addresses, so that a multiplexer sits near the blocks it reads.
+
+    Settings are not among them: what was written stands in a memory too.
+    """
+    readable = [(g.name, r) for g in GROUPS if not g.stored for r in g.registers if r.access in ("ro", "w1c")]
     return [_Place(group, r, n // _CHUNK, n % _CHUNK) for n, (group, r) in enumerate(readable)]
 
 
@@ -47,6 +50,16 @@ def is_copied(window: Window) -> bool:
     return window.access == "rw" or window.name == "identity"
 
 
+def _asked_elsewhere() -> list[tuple[str, int, int]]:
+    """Name, base and depth of windows and groups whose block has the memory that is read."""
+    stored = [(group.name, group.base, group.depth) for group in GROUPS if group.stored]
+    return stored + [(w.name, w.base, w.depth) for w in WINDOWS if w.access == "ro" and not is_copied(w)]
+
+
+def _within(address, base: int, depth: int):
+    return address >> ceil_log2(depth) == base // depth
+
+
 def _decoder(entry_layout: data.StructLayout, places: list[_Place]) -> list[dict[str, int]]:
     """One entry per register word, looked up by address."""
     by_name = {(p.group, p.register.name): p for p in places}
@@ -57,6 +70,8 @@ def _decoder(entry_layout: data.StructLayout, places: list[_Place]) -> list[dict
                 entry = entries[base + word]
                 entry["mapped"] = 1
                 entry["writable"] = int(register.access != "ro")
+                entry["setting"] = int(register.access == "rw")
+                entry["top_bit"] = min(register.width - 32 * word, 32) - 1
                 if place := by_name.get((group.name, register.name)):
                     entry["readable"] = 1
                     entry["chunk"] = place.chunk
@@ -75,6 +90,8 @@ def read_path(m, bank, identity_words) -> None:
             "mapped": 1,
             "writable": 1,
             "readable": 1,
+            "setting": 1,
+            "top_bit": range(32),
             "later_word": 1,
             "holds": 1,
             "index": range(_CHUNK),
@@ -89,38 +106,64 @@ def read_path(m, bank, identity_words) -> None:
     m.d.comb += lookup.addr.eq(bank.bus.address)
     m.d.comb += lookup.en.eq(asked)
 
-    # Stage 1: the decoder's block RAM, window comparators, the bank's own tables.
+    # Settings read back from a memory with all that was written: multiplexers for them would be the larger part of the
+    # bank. Bits above the width of a register are in there too.
+    resets = [0] * len(entries)
+    for group in GROUPS:
+        for base, register in group.addressed():
+            for word in range(register_words(register)):
+                resets[base + word] = register.reset >> 32 * word & 0xFFFFFFFF
+    m.submodules.settings = settings = Memory(shape=unsigned(32), depth=decoder.depth, init=resets)
+    written = settings.write_port()
+    setting = settings.read_port()
+    m.d.comb += [
+        written.en.eq(bank.bus.write & _within(bank.bus.address, 0, settings.depth)),
+        written.addr.eq(bank.bus.address),
+        written.data.eq(bank.bus.write_value),
+        setting.addr.eq(bank.bus.address),
+        setting.en.eq(bank.bus.read),
+    ]
+
+    # Stage 1: the decoder's block RAM, comparators of windows and stored groups, the bank's own tables.
+    elsewhere = _asked_elsewhere()
     asked_1 = Signal()
     read_1 = Signal()
     address_1 = Signal(ADDRESS_BITS)
     is_register_1 = Signal()
     hits_1 = Signal(len(WINDOWS))
+    elsewhere_1 = Signal(len(elsewhere))
     m.d.sync += asked_1.eq(asked)
     m.d.sync += read_1.eq(bank.bus.read)
     with m.If(asked):
         m.d.sync += address_1.eq(bank.bus.address)
         m.d.sync += is_register_1.eq(bank.bus.address >> len(lookup.addr) == 0)
         for n, window in enumerate(WINDOWS):
-            m.d.sync += hits_1[n].eq(bank.bus.address >> ceil_log2(window.depth) == window.base // window.depth)
-    table_value_1, is_table = _tables(m, bank, identity_words)
+            m.d.sync += hits_1[n].eq(_within(bank.bus.address, window.base, window.depth))
+        for n, (_, base, depth) in enumerate(elsewhere):
+            m.d.sync += elsewhere_1[n].eq(_within(bank.bus.address, base, depth))
+    table_value_1 = _tables(m, bank, identity_words)
 
     # Stage 2: registered RAM outputs; the answer to a query.
     read_2 = Signal()
     address_2 = Signal(ADDRESS_BITS)
     entry_2 = Signal(entry_layout)
     table_value_2 = Signal(32)
-    hits_2 = Signal(len(WINDOWS))
+    setting_2 = Signal(32)
+    is_table_2 = Signal()
+    elsewhere_2 = Signal(len(elsewhere))
     m.d.sync += read_2.eq(read_1)
     writable_windows = Cat(Const(window.access != "ro", 1) for window in WINDOWS)
     with m.If(asked_1):
         m.d.sync += address_2.eq(address_1)
         m.d.sync += entry_2.eq(lookup.data)
         m.d.sync += table_value_2.eq(table_value_1)
-        m.d.sync += hits_2.eq(hits_1)
+        m.d.sync += setting_2.eq(setting.data)
+        m.d.sync += is_table_2.eq(Cat(hits_1[n] for n, window in enumerate(WINDOWS) if is_copied(window)).any())
+        m.d.sync += elsewhere_2.eq(elsewhere_1)
         m.d.sync += bank.bus.mapped.eq((is_register_1 & lookup.data.mapped) | hits_1.any())
         m.d.sync += bank.bus.writable.eq((is_register_1 & lookup.data.writable) | (hits_1 & writable_windows).any())
         with m.If(~is_register_1):
-            m.d.sync += entry_2.readable.eq(0)
+            m.d.sync += [entry_2.readable.eq(0), entry_2.setting.eq(0)]
 
     # Stage 3: every chunk has its own copy of the index (not merged, as each is only loaded for its own chunk):
     # one index for all would have to cross the die in the clock of the multiplexers.
@@ -135,13 +178,13 @@ def read_path(m, bank, identity_words) -> None:
         m.d.sync += entry_3.eq(entry_2)
         m.d.sync += address_3.eq(address_2)
         m.d.sync += window_value_3.eq(0)
-        for n, window in enumerate(WINDOWS):
-            if is_table[window.name]:
-                with m.If(hits_2[n]):
-                    m.d.sync += window_value_3.eq(table_value_2)
-            elif window.access == "ro":
-                with m.If(hits_2[n]):
-                    m.d.sync += window_value_3.eq(getattr(bank, f"read_{window.name}").value)
+        with m.If(entry_2.setting):
+            m.d.sync += window_value_3.eq(setting_2 & Cat(entry_2.top_bit >= bit for bit in range(32)))
+        with m.If(is_table_2):
+            m.d.sync += window_value_3.eq(table_value_2)
+        for n, (name, _, _) in enumerate(elsewhere):
+            with m.If(elsewhere_2[n]):
+                m.d.sync += window_value_3.eq(getattr(bank, f"read_{name}").value)
 
     # Stage 4: one multiplexer per chunk of registers; zero where the chunk is not meant.
     read_4 = Signal()
@@ -210,7 +253,7 @@ def read_path(m, bank, identity_words) -> None:
             m.d.sync += held_address.eq(0)
 
 
-def _tables(m, bank, identity_words) -> tuple[Signal, dict[str, bool]]:
+def _tables(m, bank, identity_words) -> Signal:
     """Memory that answers reads of the identity and of the writable tables that can be read."""
     copied = sorted((window for window in WINDOWS if is_copied(window)), key=lambda window: -window.depth)
     offsets = {}
@@ -227,7 +270,7 @@ def _tables(m, bank, identity_words) -> tuple[Signal, dict[str, bool]]:
     m.d.comb += read.en.eq(bank.bus.read)
     for window in copied:
         bits = ceil_log2(window.depth)
-        with m.If(bank.bus.address >> bits == window.base // window.depth):
+        with m.If(_within(bank.bus.address, window.base, window.depth)):
             m.d.comb += read.addr.eq(offsets[window.name] | bank.bus.address[:bits])
         if window.access == "rw":
             table = getattr(bank, f"table_{window.name}")
@@ -235,7 +278,6 @@ def _tables(m, bank, identity_words) -> tuple[Signal, dict[str, bool]]:
                 m.d.comb += write.en.eq(1)
                 m.d.comb += write.addr.eq(offsets[window.name] | table.address)
                 m.d.comb += write.data.eq(table.value)
-    for window in WINDOWS:
-        if window.access == "ro" and not is_copied(window):
-            m.d.comb += getattr(bank, f"read_{window.name}").address.eq(bank.bus.address)
-    return read.data, {window.name: is_copied(window) for window in WINDOWS}
+    for name, _, _ in _asked_elsewhere():
+        m.d.comb += getattr(bank, f"read_{name}").address.eq(bank.bus.address)
+    return read.data

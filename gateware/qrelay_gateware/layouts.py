@@ -21,6 +21,7 @@ __all__ = [
     "WordRecords",
     "config_layout",
     "status_layout",
+    "stored_read",
     "table_write",
 ]
 
@@ -90,6 +91,11 @@ def config_layout(group: str) -> data.StructLayout:
 def status_layout(group: str) -> data.StructLayout:
     """What a block gives the register bank: read-only state, and bits that set latched state, by register name."""
     return data.StructLayout({r.name: unsigned(r.width) for r in _group(group).registers if r.access in ("ro", "w1c")})
+
+
+def stored_read(depth: int) -> wiring.Signature:
+    """Reads of a block's memory: `value` is what stood at `address` two clocks before."""
+    return wiring.Signature({"address": Out(range(depth)), "value": In(32)})
 
 
 def table_write(window: str) -> wiring.Member:

@@ -55,8 +55,8 @@ class Receiver(wiring.Component):
     -----
     config, status
         Registers of group `receiver`.
-    counters
-        Registers of group `counters`: copies made by `latch`.
+    copies
+        Words of group `counters`: copies made by `latch`.
     latch, clear : In(1)
         Strobes that ride with the word of their clock: the copies show all words before it, the counters start again
         with it.
@@ -84,7 +84,7 @@ class Receiver(wiring.Component):
 
     config: In(config_layout("receiver"))
     status: Out(status_layout("receiver"))
-    counters: Out(status_layout("counters"))
+    copies: Counters.copies_port
     latch: In(1)
     clear: In(1)
     success_table: table_write("success")
@@ -121,7 +121,7 @@ class Receiver(wiring.Component):
     reference_latency = latency + 1
     """Words from a tick to its place at the reference counters: one more than the records, which are wide."""
     latch_latency = _matched + Counters.latency
-    """Words from `latch` to the counters' copies."""
+    """Words from `latch` to the last of the counters' copies."""
 
     def __init__(self, *, config_domain: str = "sync"):
         self._config_domain = config_domain
@@ -315,7 +315,7 @@ class Receiver(wiring.Component):
 
         # Counters, all at the word of the successes.
         hits_matched = later(hits, self._matched - self._delayed, "hits_matched")
-        m.submodules.counters = counters = Counters()
+        m.submodules.counters = counters = Counters(config_domain=self._config_domain)
         m.d.comb += [
             counters.latch.eq(later(self.latch, self._matched, "latch")),
             counters.clear.eq(later(self.clear, self._matched, "clear")),
@@ -325,10 +325,11 @@ class Receiver(wiring.Component):
             counters.extra.eq(later(extra, self._matched - self._delayed, "extra_matched")),
             counters.passed.eq(later(passed_gate, self._matched - self._gated, "passed_matched")),
             counters.clicks.eq(later(clicks, self._matched - self._pattern, "clicks_matched")),
-            counters.double.eq(later(double, Matcher.latency, "double_matched")),
+            counters.doubles.eq(later(double, Matcher.latency, "double_matched")),
             counters.vetoed.eq(matcher.vetoed),
             counters.outcomes.eq(matcher.outcomes),
-            self.counters.eq(counters.copies),
+            counters.copies.address.eq(self.copies.address),
+            self.copies.value.eq(counters.copies.value),
         ]
         m.d.sync += self.hit_bits.eq(hits_matched)
         m.d.sync += self.success_bits.eq(matcher.success)

@@ -203,7 +203,8 @@ class Station(wiring.Component):
         m.d.comb += [
             bank.status_timebase.eq(timebase.status),
             bank.status_receiver.eq(receiver.status),
-            bank.status_counters.eq(receiver.counters),
+            receiver.copies.address.eq(bank.read_counters.address),
+            bank.read_counters.value.eq(receiver.copies.value),
             bank.status_events.eq(events.status),
             bank.status_reference.eq(receiver.reference_status),
             receiver.reference_config.eq(bank.config_reference),

@@ -6,9 +6,11 @@ import numpy as np
 from amaranth.lib import data
 from receiver_cases import Case, assert_columns, hit_bits, split_bits, tick_bits
 from test_clicks import detector_bits
+from test_counters import MOST_CLEARS, assert_copies, scanned_addresses
 
 from qrelay.protocol.registers import DETECTORS, OUTCOMES
-from qrelay_gateware.layouts import WordRecords, config_layout, status_layout
+from qrelay_gateware.counters import Counters
+from qrelay_gateware.layouts import WordRecords, config_layout
 from qrelay_gateware.rate import RateMeter
 from qrelay_gateware.receiver import Receiver
 from qrelay_gateware.reference import ReferenceCounters
@@ -18,10 +20,11 @@ __all__ = ["OUTPUTS", "PREAMBLE", "exactly_one_per_node", "quiet", "scenario", "
 
 _CONFIG = data.Layout.cast(config_layout("receiver"))
 _REFERENCE = data.Layout.cast(config_layout("reference"))
-_COUNTERS = data.Layout.cast(status_layout("counters"))
 _RECORDS = data.Layout.cast(WordRecords)
 PREAMBLE = 256 + 4
 """Words in which the success table is written and the settings settle; no run."""
+POSTAMBLE = Receiver.latch_latency + len(scanned_addresses(0, rounds=1)) + MOST_CLEARS + 3
+"""Words in which the last counters are copied and read; no run."""
 OUTPUTS = (
     "success",
     "clicks",
@@ -34,7 +37,7 @@ OUTPUTS = (
     "hit_bits",
     "click_bits",
     "success_bits",
-    "counters",
+    "copies.value",
     "status",
 )
 RATE_LATE_WORDS = 1 + RateMeter.latency - 1
@@ -60,7 +63,7 @@ def settings_of_all(**settings):
 def quiet(words, *, frame_words=16, segments=(2,), running=None, start_word=1000):
     """Words without hits or strobes, in frames of `frame_words` whose word k is of kind segments[k % len]."""
     running = np.ones(words, bool) if running is None else running
-    running = np.concatenate((np.zeros(PREAMBLE, bool), running, np.zeros(Receiver.latch_latency + 1, bool)))
+    running = np.concatenate((np.zeros(PREAMBLE, bool), running, np.zeros(POSTAMBLE, bool)))
     total = len(running)
     # Words since the start of their run.
     index = np.arange(total)
@@ -72,8 +75,8 @@ def quiet(words, *, frame_words=16, segments=(2,), running=None, start_word=1000
         segment=np.where(running, np.array(segments)[age % len(segments)], 3),
         frame=np.where(running, age // frame_words, 0),
         frame_last=running & (age % frame_words == frame_words - 1),
-        latch=index == total - Receiver.latch_latency - 1,
-        clear=np.zeros(total, bool),
+        latch=index == total - POSTAMBLE,
+        clear=index == 0,
         valid=np.zeros((DETECTORS, 4 * total), bool),
         fine=np.zeros((DETECTORS, 4 * total), np.uint8),
         phase=np.where(running, age // 2 % 3, 0),
@@ -105,6 +108,7 @@ def columns(settings, table, stimulus, reference):
         "hits": [sum(part << 36 * d for d, part in enumerate(parts)) for parts in zip(*by_detector, strict=True)],
         "latch": stimulus.latch.astype(int).tolist(),
         "clear": stimulus.clear.astype(int).tolist(),
+        "copies.address": scanned_addresses(total),
     }
 
 
@@ -144,13 +148,8 @@ def assert_equal(seen, settings, table, stimulus, reference):
     late = Receiver.reference_latency + 1
     assert lost == [word for word in model.reference_missed if word + late < len(seen["reference"])]
 
-    shown = {}
-    changes = {word + Receiver.latch_latency: counters for word, counters in model.counters}
-    for word, bits in enumerate(seen["counters"]):
-        shown = changes.get(word, shown)
-        found = {name: int(bits) >> field.offset & (1 << 48) - 1 for name, field in _COUNTERS}
-        assert found == {name: shown.get(name, 0) for name, _ in _COUNTERS}, f"counters at word {word}"
-    for counters in changes.values():
+    assert_copies(seen["copies.value"], model.counters, Receiver.latch_latency - Counters.latency)
+    for _, counters in model.counters:
         for d in range(DETECTORS):
             parts = sum(counters[f"{name}_{d}"] for name in ("dead", "gated_out", "clicks"))
             assert counters[f"singles_{d}"] == parts

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from receiver_scenarios import PREAMBLE, exactly_one_per_node, quiet, scenario, settings_of_all, with_hits
 from stepping import step_words
+from test_counters import spaced
 
 from benches import run_bench
 from qrelay.protocol.records import RECORDS, RecordKind
@@ -33,8 +34,8 @@ def random_scenario(seed, words=500):
         stimulus,
         valid=valid,
         fine=np.where(valid, fine, 0).astype(np.uint8),
-        latch=stimulus.latch | (random.random(total) < 0.02),
-        clear=random.random(total) < 0.005,
+        latch=stimulus.latch | spaced((random.random(total) < 0.02) & (np.arange(total) < PREAMBLE + words - 20)),
+        clear=stimulus.clear | spaced(random.random(total) < 0.005),
     )
     settings = settings_of_all(
         enable=random.random(4) < 0.9,

@@ -82,6 +82,8 @@ class Group:
     base: int
     doc: str
     registers: tuple[Register, ...]
+    stored: bool = False
+    """All registers are read-only and stand in a memory of the block, which is asked for them word by word."""
 
     def addressed(self) -> Iterator[tuple[int, Register]]:
         """Each register with the address of its first word."""
@@ -94,6 +96,11 @@ class Group:
     def words(self) -> int:
         """Number of addresses taken."""
         return sum(-(-register.width // 32) for register in self.registers)
+
+    @property
+    def depth(self) -> int:
+        """Power of two that covers the addresses."""
+        return 1 << (self.words - 1).bit_length()
 
 
 @dataclass(frozen=True)
@@ -365,6 +372,7 @@ COUNTERS = Group(
         Register("vetoed", 48, "ro", "slots that would be a success but had a detector of live_mask blind"),
         *(Register(f"outcome_{k}", 48, "ro", f"successes with outcome {k}") for k in range(1, OUTCOMES)),
     ),
+    stored=True,
 )
 
 FRAME_MODES = ("off", "all", "with_success")
@@ -526,6 +534,11 @@ def _check_layout() -> None:
                 other = taken.get(address, "the end of the address space")
                 raise ValueError(f"{name} overlaps {other} at {address:#x}")
             taken[address] = name
+    for group in GROUPS:
+        if group.stored and (group.base % group.depth or any(r.access != "ro" for r in group.registers)):
+            raise ValueError(
+                f"group {group.name} is stored: give it read-only registers and a multiple of {group.depth} as base"
+            )
 
 
 _check_layout()
