@@ -65,8 +65,9 @@ class RegisterBank(wiring.Component):
     not stored. A write to a read-only or unmapped address does nothing; `query` tells beforehand.
 
     Latency: `QUERY_LATENCY`, `READ_LATENCY`, `WRITE_LATENCY`; one request per clock. A `ro` register is sampled 4
-    clocks after `read`.  Reset: registers at their documented reset values; tables keep their contents.  Overflow:
-    none.
+    clocks after `read`.  Reset: registers at their documented reset values; tables keep their contents, and settings
+    read back as last written until they are written again (after power-up both are at their reset values).
+    Overflow: none.
 
     Parameters
     ----------

@@ -29,13 +29,13 @@ class Bench:
             f"{group.name}.{r.name}": self.random.getrandbits(r.width)
             for group in GROUPS
             for r in group.registers
-            if r.access == "ro" and group.name != "link"
+            if r.access == "ro" and group.name != "link" and not group.stored
         }
         for group in GROUPS:
             values = {
                 r.name: status.get(f"{group.name}.{r.name}", 0) for r in group.registers if r.access in ("ro", "w1c")
             }
-            if values and group.name != "link":
+            if values and group.name != "link" and not group.stored:
                 getattr(dut, f"status_{group.name}").value = pack(status_layout(group.name), values)
         self.model = LinkModel(IDENTITY, status)
 
@@ -45,6 +45,7 @@ class Bench:
         dut.tx__ready.value = 0
         dut.packets__valid.value = 0
         dut.read_audit__value.value = 0
+        dut.read_counters__value.value = 0
         Clock(dut.clk, 10, unit="ns").start()
         dut.rst.value = 1
         for _ in range(3):
@@ -144,7 +145,12 @@ async def begin(dut, seed: int, *, watch_tables: bool = False) -> Bench:
     cocotb.start_soon(bench.receive())
     if watch_tables:
         cocotb.start_soon(bench.watch_tables())
-    # Tables keep their contents over a reset, so over a test.
+    # Memories keep their contents over a reset, so over a test: tables, and what settings read back.
+    for group in GROUPS:
+        for address, r in group.addressed():
+            if r.access == "rw":
+                words = [r.reset >> 32 * n & 0xFFFFFFFF for n in range(-(-r.width // 32))]
+                await bench.exchange(bench.write(address, words))
     for w in WINDOWS:
         if w.access == "rw":
             for first in range(0, w.depth, 32):

@@ -137,16 +137,20 @@ class StationBench:
         else:
             self._answers.append(packet)
 
-    async def request(self, kind: PacketKind, body: bytes, limit_words: int = 20_000) -> tuple[int, bytes]:
-        """Send a request and wait for its answer: kind and body."""
+    def _send(self, kind: PacketKind, body: bytes):
         self._sequence = (self._sequence + 1) & 0xFF
         self._rx += frame_packet(kind, self._sequence, body)
+
+    async def request(self, kind: PacketKind, body: bytes, limit_words: int = 20_000) -> tuple[int, bytes]:
+        """Send a request and wait for its answer: kind and body."""
+        self._send(kind, body)
         for _ in range(limit_words):
             await self.words()
-            if self._answers:
+            while self._answers:
                 answer, sequence, content = self._answers.popleft()
-                assert sequence == self._sequence
-                return answer, content
+                if sequence == self._sequence:
+                    return answer, content
+                assert (sequence, answer) == (self._sequence - 1 & 0xFF, PacketKind.WRITE_DONE)
         raise AssertionError(f"no answer to {kind!r} within {limit_words} words")
 
     async def read_words(self, address: int, count: int) -> list[int]:
@@ -212,9 +216,17 @@ class StationBench:
         self.account = EventAccount()
 
     async def start(self) -> int:
-        """Start by command; returns the word of the start event, which is that before the pulse on the start output."""
+        """Start by command; returns the word of the start event, which is that before the pulse on the start output.
+
+        The run may begin before the command is answered; the answer is looked at with the next request.
+        """
         self.start_out.clear()
-        await self.write(system__start=1)
+        address, _ = register("system.start")
+        self._send(PacketKind.WRITE, address.to_bytes(2, "little") + (1).to_bytes(4, "little"))
+        for _ in range(20_000):
+            await self.words()
+            if self.start_out:
+                break
         await self.words(2)
         assert list(self.start_out.values()) == [0xFF]
         return min(self.start_out) - 1
