@@ -15,7 +15,7 @@ __all__ = ["SETTLE_CLOCKS", "CommandEngine"]
 
 _WORDS_OFFSET = 4
 """Place of the first word in a WRITE packet: behind kind, sequence and address."""
-SETTLE_CLOCKS = 48
+SETTLE_CLOCKS = 64
 """Clocks from the last word of a WRITE to its answer, so that all effects of the write come before the answer: the
 longest is the copying of counters."""
 

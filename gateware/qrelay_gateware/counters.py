@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In
 from qrelay.protocol.registers import DETECTORS, GROUPS, OUTCOMES
 from qrelay.protocol.units import SLOTS_PER_WORD
 
-from .aes import LUT_RAM
+from .aes import BLOCK_RAM
 from .clicks import LaneBits
 from .counting import ones
 from .layouts import stored_read
@@ -19,15 +19,13 @@ __all__ = ["COUNTER_BITS", "Counters"]
 _GROUP = next(group for group in GROUPS if group.name == "counters")
 _NAMES = [register.name for register in _GROUP.registers]
 COUNTER_BITS = 48
-_PLACES = 16
-"""Counters in one memory: what look-up tables hold as memory, and the words of one round."""
-_RECENT_BITS = 8
-"""Holds what two rounds and the word between can bring: 33 words of at most five."""
-_MEMORIES = -(-len(_NAMES) // _PLACES)
+_PLACES = len(_NAMES)
+_RECENT_BITS = ((2 * _PLACES + 1) * (SLOTS_PER_WORD + 1)).bit_length()
+"""Holds what two rounds and the word between can bring, at most five in a word."""
 
 
-def _memory() -> Memory:
-    return Memory(shape=unsigned(COUNTER_BITS), depth=_PLACES, init=[], attrs=LUT_RAM)
+def _memory(width: int) -> Memory:
+    return Memory(shape=unsigned(width), depth=_PLACES, init=[], attrs=BLOCK_RAM)
 
 
 class Counters(wiring.Component):
@@ -37,9 +35,9 @@ class Counters(wiring.Component):
     and the counters start again from zero with that word itself. Given together, no event is lost or counted twice. All
     counters are copied at the same word, so that sums hold exactly in a copy: singles = dead + gated out + clicks.
 
-    The counters stand in memories, 16 in each. Every counter has a small register for what came in recently, and each
-    word one counter of each memory takes that in. A latch puts the small registers aside, all in the same word, and the
-    next round through the memories adds them and writes the copies.
+    The counters stand in a memory. Every counter has a small register for what came in recently, and each word one
+    counter takes that in. A latch puts the small registers aside, all in the same word, and the next round through the
+    memory adds them and writes the copies.
 
     Latency: `latency` words from a word with `latch` to the last of the copies.
     Reset: memories keep what they hold, all 0 after power-up; give a `clear`.
@@ -83,7 +81,7 @@ class Counters(wiring.Component):
     copies: copies_port
 
     round_words = _PLACES + 1
-    latency = 1 + round_words + 2
+    latency = 1 + round_words + 3
 
     def __init__(self, *, config_domain: str = "sync"):
         self._config_domain = config_domain
@@ -98,12 +96,12 @@ class Counters(wiring.Component):
         latching = Signal(range(_PLACES + 1))
         clearing = Signal(range(_PLACES + 1))
         from_zero = Signal()
-        """The latch found a clear that had not been through all memories: they count as zero."""
+        """The latch found a clear that had not been through the memory: all counts as zero."""
         m.d.comb += pause.eq(latch | clear)
         m.d.sync += [latch.eq(self.latch & (latching <= 1) & ~latch), clear.eq(self.clear)]
         with m.If(~pause):
             m.d.sync += [
-                place.eq(place + 1),
+                place.eq(Mux(place == _PLACES - 1, 0, place + 1)),
                 latching.eq(latching - (latching != 0)),
                 clearing.eq(clearing - (clearing != 0)),
             ]
@@ -117,20 +115,18 @@ class Counters(wiring.Component):
         step = self._steps(m, recent)
         with m.If(latch):
             m.d.sync += [aside[name].eq(recent[name]) for name in _NAMES]
-        # One counter of each memory hands over what came in recently. Not in the word of a latch or a clear, nor in the
-        # round after it, which is theirs.
-        added = [Signal(_RECENT_BITS, name=f"added_{memory}") for memory in range(_MEMORIES)]
+        # One counter hands over what came in recently. Not in the word of a latch or clear, nor in the round after it,
+        # which is theirs.
+        added = Signal(_RECENT_BITS)
         with m.Switch(place):
-            for n in range(_PLACES):
-                here = list(enumerate(_NAMES[n::_PLACES]))
+            for n, name in enumerate(_NAMES):
                 with m.Case(n):
                     with m.If(latching != 0):
-                        m.d.sync += [added[memory].eq(aside[name]) for memory, name in here]
+                        m.d.sync += added.eq(aside[name])
                     with m.Else():
-                        m.d.sync += [added[memory].eq(recent[name]) for memory, name in here]
+                        m.d.sync += added.eq(recent[name])
                         with m.If(clearing == 0):
-                            m.d.sync += [recent[name].eq(step[name]) for _, name in here]
-                    m.d.sync += [added[memory].eq(0) for memory in range(len(here), _MEMORIES)]
+                            m.d.sync += recent[name].eq(step[name])
         with m.If(pause):
             m.d.sync += [recent[name].eq(step[name]) for name in _NAMES]
         visit = {
@@ -140,54 +136,53 @@ class Counters(wiring.Component):
             "clears": clearing != 0,
             "from_zero": from_zero & (latching != 0),
         }
-        self._memories(m, added, visit)
+        self._totals(m, added, visit)
         return m
 
-    def _memories(self, m, added, visit) -> None:
-        """Totals and their copies: read in one word, add in the next, write in the third."""
-        stages = [visit]
-        for word in (1, 2):
-            stages.append({name: Signal.like(bits, name=f"{name}_{word}") for name, bits in visit.items()})
-            m.d.sync += [stages[word][name].eq(stages[word - 1][name]) for name in visit]
-        _, at_1, at_2 = stages
-        register = Signal(range(_GROUP.depth // 2))
-        half = Signal()
-        values = []
-        m.d.comb += register.eq(self.copies.address >> 1)
-        for memory, addend in enumerate(added):
-            base = Signal(COUNTER_BITS, name=f"base_{memory}")
-            total = Signal(COUNTER_BITS, name=f"total_{memory}")
-            some = Signal(name=f"some_{memory}")
-            m.submodules[f"totals_{memory}"] = totals = _memory()
-            m.submodules[f"copies_{memory}"] = copies = _memory()
-            read = totals.read_port(domain="comb")
-            write = totals.write_port()
-            copied = copies.write_port()
-            m.d.comb += read.addr.eq(visit["place"])
-            m.d.sync += [
-                base.eq(read.data),
-                total.eq(Mux(at_1["from_zero"], 0, base) + addend),
-                some.eq(at_1["acts"] & ((addend != 0) | at_1["copies"] | at_1["clears"])),
-            ]
-            m.d.comb += [
-                write.addr.eq(at_2["place"]),
-                write.data.eq(Mux(at_2["clears"], 0, total)),
-                write.en.eq(some),
-                copied.addr.eq(at_2["place"]),
-                copied.data.eq(total),
-                copied.en.eq(at_2["copies"] & at_2["acts"]),
-            ]
-            shown = copies.read_port(domain="comb")
-            value = Signal(COUNTER_BITS, name=f"value_{memory}")
-            m.d.comb += shown.addr.eq(register)
-            m.d[self._config_domain] += value.eq(shown.data)
-            values.append(value)
-        chosen = Signal(range(_MEMORIES))
-        m.d[self._config_domain] += [
-            chosen.eq(register // _PLACES),
-            half.eq(self.copies.address[0]),
-            self.copies.value.eq(Cat(Mux(half, value[32:], value[:32]) for value in values).word_select(chosen, 32)),
+    def _totals(self, m, added, visit) -> None:
+        """Totals and their copies: read, take the answer, add, write, each in a word of its own."""
+        at = [visit]
+        for word in (1, 2, 3):
+            at.append({name: Signal.like(bits, name=f"{name}_{word}") for name, bits in visit.items()})
+            m.d.sync += [at[word][name].eq(at[word - 1][name]) for name in visit]
+        base = Signal(COUNTER_BITS)
+        addend = Signal.like(added)
+        total = Signal(COUNTER_BITS)
+        changes = Signal()
+        m.submodules.totals = totals = _memory(COUNTER_BITS)
+        read = totals.read_port()
+        write = totals.write_port()
+        m.d.comb += read.addr.eq(visit["place"])
+        m.d.sync += [
+            base.eq(read.data),
+            addend.eq(added),
+            total.eq(Mux(at[2]["from_zero"], 0, base) + addend),
+            changes.eq(at[2]["acts"] & ((addend != 0) | at[2]["copies"] | at[2]["clears"])),
         ]
+        m.d.comb += [
+            write.addr.eq(at[3]["place"]),
+            write.data.eq(Mux(at[3]["clears"], 0, total)),
+            write.en.eq(changes),
+        ]
+
+        # A register holds each half before one is chosen: a block RAM is slow to answer.
+        half = Signal(2)
+        m.d[self._config_domain] += half.eq(Cat(self.copies.address[0], half))
+        halves = []
+        for name, part in (("low", total[:32]), ("high", total[32:])):
+            m.submodules[f"copies_{name}"] = copies = _memory(len(part))
+            copied = copies.write_port()
+            shown = copies.read_port(domain=self._config_domain)
+            value = Signal(len(part), name=f"value_{name}")
+            m.d.comb += [
+                copied.addr.eq(at[3]["place"]),
+                copied.data.eq(part),
+                copied.en.eq(at[3]["copies"] & at[3]["acts"]),
+                shown.addr.eq(self.copies.address >> 1),
+            ]
+            m.d[self._config_domain] += value.eq(shown.data)
+            halves.append(value)
+        m.d.comb += self.copies.value.eq(Mux(half[1], halves[1], halves[0]))
 
     def _steps(self, m, recent):
         """What this word adds to each counter, from a register; the small registers take it."""

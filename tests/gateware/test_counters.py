@@ -141,15 +141,15 @@ def cases():
         words = 2000
         rates = {"words": random.choice([0.02, 0.5, 1.0]), "bits": random.choice([0.1, 0.5, 0.9])}
         # Clears in the word of a latch, a few words before and a few words behind it.
-        latch = spaced(random.random(words) < 0.01, 40)
+        latch = spaced(random.random(words) < 0.01, 60)
         clear = np.zeros(words, bool)
         for word in np.flatnonzero(latch):
             if random.random() < 0.7:
-                clear[np.clip(word + random.integers(-18, 19), 0, words - 1)] = True
+                clear[np.clip(word + random.integers(-40, 41), 0, words - 1)] = True
         yield case(f"random_{seed}", seed, words, rates, latch, clear)
     yield case("latches_as_near_as_may_be", 9, 200, full, at(200, 30, 30 + Counters.round_words), none)
     yield case("latch_and_clear_in_a_word", 10, 200, full, at(200, 50), at(200, 50))
-    for distance in (1, 5, 16, 17):
+    for distance in (1, 5, Counters.round_words - 2, Counters.round_words - 1, Counters.round_words):
         yield case(f"latch_{distance}_after_clear", 11, 200, full, at(200, 50 + distance), at(200, 50))
         yield case(f"clear_{distance}_after_latch", 12, 200, full, at(200, 50), at(200, 50 + distance))
     yield case("clears_in_a_row", 13, 200, full, at(200, 60), at(200, 40, 41, 45, 58))

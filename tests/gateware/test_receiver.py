@@ -34,7 +34,7 @@ def random_scenario(seed, words=500):
         stimulus,
         valid=valid,
         fine=np.where(valid, fine, 0).astype(np.uint8),
-        latch=stimulus.latch | spaced((random.random(total) < 0.02) & (np.arange(total) < PREAMBLE + words - 20)),
+        latch=stimulus.latch | spaced((random.random(total) < 0.02) & (np.arange(total) < PREAMBLE + words - 50)),
         clear=stimulus.clear | spaced(random.random(total) < 0.005),
     )
     settings = settings_of_all(
