@@ -61,6 +61,8 @@ class BlockFifo(wiring.Component):
         fetched = Signal()
         stored = Signal(range(self._depth + 1))
         """Entries in the memory that were not yet fetched for the head."""
+        some_stored = Signal()
+        """There are any: from a register, because it begins the longest way."""
         m.d.comb += self.full.eq(self.level[-1])
         m.d.comb += written.eq(self.write_enable & ~self.full)
         m.d.comb += taken.eq(self.head.valid & self.head.ready)
@@ -71,7 +73,7 @@ class BlockFifo(wiring.Component):
 
         head_free = Signal()
         m.d.comb += head_free.eq(~self.head.valid | self.head.ready)
-        m.d.comb += read.en.eq((stored != 0) & (~fetched | head_free))
+        m.d.comb += read.en.eq(some_stored & (~fetched | head_free))
         with m.If(read.en):
             m.d.sync += read.addr.eq(read.addr + 1)
             m.d.sync += fetched.eq(1)
@@ -86,7 +88,8 @@ class BlockFifo(wiring.Component):
             m.d.sync += self.level.eq(self.level + written - taken)
         with m.If(written != read.en):
             m.d.sync += stored.eq(stored + written - read.en)
+            m.d.sync += some_stored.eq(written | (stored != 1))
         with m.If(self.clear):
-            for state in (write.addr, read.addr, fetched, self.head.valid, self.level, stored):
+            for state in (write.addr, read.addr, fetched, self.head.valid, self.level, stored, some_stored):
                 m.d.sync += state.eq(0)
         return m

@@ -37,7 +37,7 @@ class TimeBase(wiring.Component):
     `sync_slip`. A missing edge is no slip. Both counters start from 0 at `arm`.
 
     `start_slot` counts in whole blocks of 8 slots and `length` in whole words; lower bits are ignored. Both are taken
-    in the word of the start event; `sync_period` must not change between arm and the end of the run.
+    in the word after the start event; `sync_period` must not change between arm and the end of the run.
 
     Latency: `go` and `refused` in the word of the start event; `running` rises with `slot_word` = start_slot / 4
     `start_latency` words later. `disarm` acts on all outputs in the next word, `start` on `start_out` in the next word,
@@ -47,7 +47,7 @@ class TimeBase(wiring.Component):
 
     Parameters
     ----------
-    start_latency : int, 1 or more
+    start_latency : int, 2 or more
         Words from the word of the start event to the word of `start_slot`: what the blocks need that start with `go`.
 
     Ports
@@ -90,8 +90,8 @@ class TimeBase(wiring.Component):
     start_out: Out(LINE_BINS)
 
     def __init__(self, start_latency: int):
-        if start_latency < 1:
-            raise ValueError(f"start_latency {start_latency}: the first word follows the start by at least 1 word")
+        if start_latency < 2:
+            raise ValueError(f"start_latency {start_latency}: the first word follows the start by at least 2 words")
         self.start_latency = start_latency
         super().__init__()
 
@@ -123,6 +123,9 @@ class TimeBase(wiring.Component):
         with m.Else():
             m.d.comb += self.go.eq(waiting & ~self.disarm & self.start)
 
+        # What is wide is loaded a word after the start: the start input is at the pins, these are amid the die.
+        started = Signal()
+        m.d.sync += started.eq(self.go)
         with m.If(pending):
             m.d.sync += wait_words.eq(wait_words - 1)
             with m.If(wait_words == 1):
@@ -142,18 +145,17 @@ class TimeBase(wiring.Component):
                 m.d.sync += waiting.eq(0)
             with m.If(self.go):
                 m.d.sync += waiting.eq(0)
-                m.d.sync += self.slot_word.eq(Cat(C(0, 1), config.start_slot[3:]))
-                m.d.sync += words_left.eq(config.length[2:] - 1)
-                m.d.sync += endless.eq(config.length[2:] == 0)
                 m.d.sync += wait_words.eq(self.start_latency - 1)
-                if self.start_latency == 1:
-                    m.d.sync += self.running.eq(1)
-                else:
-                    m.d.sync += pending.eq(1)
+                m.d.sync += pending.eq(1)
                 with m.If(~config.start_source):
                     m.d.sync += self.status.start_place.eq(0)
 
-        self._check_sync(m, rises)
+        with m.If(started):
+            m.d.sync += self.slot_word.eq(Cat(C(0, 1), config.start_slot[3:]))
+            m.d.sync += words_left.eq(config.length[2:] - 1)
+            m.d.sync += endless.eq(config.length[2:] == 0)
+
+        self._check_sync(m, rises, started)
 
         with m.If(self.arm & ~self.disarm & ~self.armed & ~self.running):
             m.d.sync += waiting.eq(1)
@@ -169,11 +171,16 @@ class TimeBase(wiring.Component):
         m.d.sync += self.start_out.eq(self.start.replicate(LINE_BINS))
         return m
 
-    def _check_sync(self, m, rises):
+    def _check_sync(self, m, rises, started):
         """Compare each edge while running with the place and word where it is due."""
         period = self.config.sync_period
         words_to_due = Signal.like(period)
-        with m.If(self.go | (words_to_due == 0)):
+        first = Signal.like(period)
+        """At its place two words after the start event."""
+        m.d.sync += first.eq(Mux(period == 1, 0, period - 2))
+        with m.If(started):
+            m.d.sync += words_to_due.eq(first)
+        with m.Elif(words_to_due == 0):
             m.d.sync += words_to_due.eq(period - 1)
         with m.Else():
             m.d.sync += words_to_due.eq(words_to_due - 1)

@@ -47,7 +47,7 @@ def run_of(result):
     return words[0], result["slot_word"][words]
 
 
-@pytest.mark.parametrize("start_latency", [1, 2, 3, 40])
+@pytest.mark.parametrize("start_latency", [2, 3, 40])
 def test_command_starts_after_the_start_latency(start_latency):
     result = simulate(TimeBaseSettings(start_latency, start_slot=80), 70, arm=[3], start=[9])
     assert np.flatnonzero(result["go"]).tolist() == [9]
@@ -112,7 +112,7 @@ def test_start_strobe_always_sends_a_pulse():
 
 
 @pytest.mark.parametrize("length", [4, 8, 40, 42])
-@pytest.mark.parametrize("start_latency", [1, 5])
+@pytest.mark.parametrize("start_latency", [2, 5])
 def test_length_ends_the_run(length, start_latency):
     result = simulate(TimeBaseSettings(start_latency, length=length, start_slot=16), 40, arm=[1], start=[5])
     first, slot_words = run_of(result)
@@ -123,8 +123,8 @@ def test_length_ends_the_run(length, start_latency):
 
 
 def test_endless_run_ends_with_disarm_only():
-    result = simulate(TimeBaseSettings(1, length=0), 60, arm=[1], start=[3], disarm=[50])
-    np.testing.assert_array_equal(np.flatnonzero(result["running"]), np.arange(4, 51))
+    result = simulate(TimeBaseSettings(2, length=0), 60, arm=[1], start=[3], disarm=[50])
+    np.testing.assert_array_equal(np.flatnonzero(result["running"]), np.arange(5, 51))
     assert not result["finished"].any()
 
 
@@ -209,9 +209,9 @@ def test_two_edges_in_a_word_count_as_two():
 
 def test_sync_period_one_and_zero():
     bins = START | dict.fromkeys(range(6, 40), 32)
-    every_word = simulate(TimeBaseSettings(1, start_source=1, sync_period=1), 40, arm=[1], start_bins=bins)
-    assert (every_word["sync_edges"][-1], every_word["sync_slips"][-1]) == (32, 0), "two words behind"
-    unchecked = simulate(TimeBaseSettings(1, start_source=1), 40, arm=[1], start_bins=START | {9: 0x40, 13: 0x02})
+    every_word = simulate(TimeBaseSettings(2, start_source=1, sync_period=1), 40, arm=[1], start_bins=bins)
+    assert (every_word["sync_edges"][-1], every_word["sync_slips"][-1]) == (31, 0), "two words behind"
+    unchecked = simulate(TimeBaseSettings(2, start_source=1), 40, arm=[1], start_bins=START | {9: 0x40, 13: 0x02})
     assert (unchecked["sync_edges"][-1], unchecked["sync_slips"][-1]) == (2, 0)
 
 
@@ -231,10 +231,10 @@ def test_start_slot_counts_in_blocks_of_eight():
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-def test_start_latency_must_be_a_word_or_more():
-    message = "start_latency 0: the first word follows the start by at least 1 word"
+def test_start_latency_must_be_two_words_or_more():
+    message = "start_latency 1: the first word follows the start by at least 2 words"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        TimeBase(0)
+        TimeBase(1)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -242,7 +242,7 @@ def test_random_strobes_and_edges(seed):
     random = np.random.default_rng(seed)
     words = 1500
     settings = TimeBaseSettings(
-        start_latency=int(random.integers(1, 12)),
+        start_latency=int(random.integers(2, 12)),
         start_source=int(seed % 2),
         start_slot=int(random.choice([0, 800, (1 << 48) - 80])),
         length=int(random.choice([0, 4, 120])),

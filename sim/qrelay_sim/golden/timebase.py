@@ -62,14 +62,14 @@ def time_base(
     event: int | None = None  # word of the start event, while pending or running
     place = sync_edges = sync_slips = 0
     after_end = 0  # slot_word while no run is pending or running
-    start_before = False
+    start_before = loads = False
     seen = slipped = 0  # edges and slips of the word before
     for now, (arm_now, disarm_now, start_now, edge_mask) in enumerate(strobes):
         places = [b for b in range(_BINS) if edge_mask >> b & 1]
         begin = None if event is None else event + settings.start_latency
         running = begin is not None and now >= begin
         slot_word = after_end
-        if event is not None and begin is not None and now > event:
+        if event is not None and begin is not None and now > event + 1:
             slot_word = (first_word + max(now - begin, 0)) % _WORDS
         go = refused = False
         if armed and event is None and not disarm_now:
@@ -100,7 +100,8 @@ def time_base(
             slipped = sum(not (due and b == place) for b in places)
 
         start_before = bool(start_now)
-        after_end = slot_word
+        after_end = first_word if loads else slot_word
+        loads = go
         if running:
             after_end = (slot_word + 1) % _WORDS
             if begin is not None and length_words and now - begin + 1 == length_words:
@@ -110,7 +111,6 @@ def time_base(
             place = places[0]
         if go:
             event = now
-            after_end = first_word
             place = place if settings.start_source else 0
         if refused:
             armed = False
