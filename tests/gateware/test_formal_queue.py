@@ -79,6 +79,7 @@ class QueueHarness(Harness):
 
         # Where the entries are: at the head, then in the memory's output register, then in the memory.
         stored = self.peek(range(DEPTH + 1), "queue.fifo.stored")
+        some_stored = self.peek(1, "queue.fifo.some_stored")
         fetched = self.peek(1, "queue.fifo.fetched")
         write_address = self.peek(range(DEPTH), "queue.fifo.write__addr")
         read_address = self.peek(range(DEPTH), "queue.fifo.read__addr")
@@ -86,6 +87,7 @@ class QueueHarness(Harness):
         words = Array(self.peek(VALUE_BITS, f"queue.fifo.memory[{n}]") for n in range(DEPTH))
         at_head = queue.head.valid
         self.invariant(m, count == stored + fetched + at_head)
+        self.invariant(m, some_stored == (stored != 0))
         self.invariant(m, (write_address - read_address)[:3] == stored[:3])
         self.invariant(m, (silent == 0) | (count != 0))
         self.invariant(m, (silent != 2) | fetched | at_head)
@@ -158,7 +160,8 @@ def test_queue(tmp_path):
         ("written.eq(self.write_enable & ~self.full)", "written.eq(self.write_enable)"),
         ("read.addr.eq(read.addr + 1)", "read.addr.eq(read.addr + ~written)"),
         ("self.head.valid.eq(fetched)", "self.head.valid.eq(fetched & ~self.write_enable)"),
-        ("(stored != 0) & (~fetched | head_free)", "stored != 0"),
+        ("some_stored & (~fetched | head_free)", "some_stored"),
+        ("written | (stored != 1)", "written | (stored != 0)"),
         ("m.d.comb += write.en.eq(written)", "m.d.comb += write.en.eq(written & ~self.clear & (self.level != 5))"),
     ],
 )
