@@ -58,6 +58,7 @@ class Board:
     reference_arc: str
     """Pattern of the routing switch by which an external reference goes from its pad straight to the PLL."""
     minimum_cells: Mapping[str, int]
+    """Type of cell, or ``CLOCK:TYPE`` for those with that clock -> how many there must be."""
     crossings: tuple[Crossing, ...]
     chains: Mapping[str, int] = field(default_factory=dict)
     """Pad -> taps of the carry chain that it feeds."""

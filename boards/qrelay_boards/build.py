@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from .ecp5_tdc import BLACK_BOX, UNSEAL
 from .seed_runs import default_jobs, run_seeds
 from .timing_report import TimingError, TimingReport, check_cells, clock_names, netlist_cells
 from .toolchain import run_tool, tool_versions
+from .ulpi_pins import USB_HZ
 
 __all__ = ["BuildResult", "build", "resource_table", "worst_margins"]
 
@@ -85,7 +87,7 @@ def build(
         progress(line)
 
     seconds = {"synthesis": _synthesise(board, plan, station or Station(board.facts(plan)), out_dir, progress)}
-    cells = netlist_cells(out_dir / f"{TOP}.json")
+    cells = netlist_cells(out_dir / f"{TOP}.json", board.clock_sources)
     broken = check_cells(cells, board.minimum_cells if minimum_cells is None else minimum_cells, board.pads)
     broken += check_rings(out_dir / f"{TOP}.json", board.rings)
     if broken:
@@ -182,6 +184,8 @@ def _expected_mhz(board: Board, plan: ClockPlan) -> dict[str, float]:
     }
     if plan.external:
         expected["reference_clock"] = plan.reference_hz
+    if board.wiring.ulpi is not None:
+        expected["usb_clock"] = Fraction(USB_HZ)
     return {clock: float(hz) / 1e6 for clock, hz in expected.items()}
 
 

@@ -4,9 +4,10 @@ SYZYGY port 0 has lines, start, probe and reference, port 1 the detectors and th
 of the die. Their supply is made on the board under control of the FPGA, here 3.3 V.
 """
 
-from .ecp5_board import Ecp5Wiring, ecp5_board, header_of
+from .ecp5_board import Ecp5Wiring, ecp5_board, header_of, with_usb
+from .ulpi_pins import UlpiPins
 
-__all__ = ["BUTTERSTICK_85F"]
+__all__ = ["BUTTERSTICK_85F", "BUTTERSTICK_85F_USB"]
 
 
 def _power(m, platform, oscillator_hz):
@@ -44,4 +45,21 @@ BUTTERSTICK_85F = ecp5_board(
     loader=("--dfu", "--vid", "0x1209", "--pid", "0x5af1", "--altsetting", "0"),
     loader_keeps=True,
     serial_port="the boot loader (hold button 0 while the board is plugged in)",
+)
+
+BUTTERSTICK_85F_USB = with_usb(
+    BUTTERSTICK_85F,
+    "ButterStick r1.0: as butterstick-85f, with its link by USB at high speed",
+    # USB3343, which takes its clock from the FPGA.
+    UlpiPins(
+        data=("B9", "C6", "A7", "E9", "A8", "D9", "C10", "C7"),
+        clk="B6",
+        dir="A6",
+        nxt="B8",
+        stp="C8",
+        rst="C9",
+        clk_out=True,
+        rst_low=True,
+    ),
+    serial_port=BUTTERSTICK_85F.serial_port,
 )

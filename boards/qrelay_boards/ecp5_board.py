@@ -14,12 +14,14 @@ from typing import Any
 from qrelay.protocol.identity import Capability, Entropy, Phy
 from qrelay.protocol.registers import DETECTORS, LINES
 from qrelay.protocol.tdc import TAPS
+from qrelay.protocol.usb import HIGH_SPEED_BPS
 
 from .board import Board, Crossing
 from .clock_plan import ClockPlan
 from .pins import PinError, PinMap
+from .ulpi_pins import UlpiPins
 
-__all__ = ["CROSSINGS", "LAMPS", "Ecp5Wiring", "ecp5_board", "header_of", "with_chains", "with_rings"]
+__all__ = ["CROSSINGS", "LAMPS", "Ecp5Wiring", "ecp5_board", "header_of", "with_chains", "with_rings", "with_usb"]
 
 REFERENCE_HZ = Fraction(76_130_000)
 LAMPS = ("locked", "running", "armed", "reference", "pll", "blink")
@@ -64,6 +66,19 @@ CHAIN_CROSSINGS = (
     Crossing("async", "gear_clock", 30.0, "detector edges, from the pad along the chain to its last tap"),
 )
 """Beside those above, where there are carry chains."""
+
+USB_CROSSINGS = (
+    # Pointers in Gray code: their bits may differ by less than a clock of the side that sends them.
+    Crossing("word_clock", "usb_clock", 13.1, "fill of the byte queues in Gray code, synchronised"),
+    Crossing("usb_clock", "word_clock", 13.1, "fill of the byte queues in Gray code, reset, synchronised"),
+    Crossing("osc_clock", "usb_clock", 16.6, "reset, synchronised"),
+    Crossing("async", "usb_clock", 7.6, "ULPI bus, which the transceiver may change 9 ns after its clock"),
+    Crossing("usb_clock", "async", 10.6, "ULPI bus, which the transceiver takes over 6 ns before its clock"),
+    Crossing("async", "async", 7.6, "direction of the ULPI bus"),
+)
+"""Beside those above, where the link is by USB. Limits of the bus from ULPI 1.1; delays of pads are not in them."""
+USB_CELLS = {"usb_clock:TRELLIS_FF": 500, "usb_clock:DP16KD": 4}
+"""At least so many flip-flops and block RAMs have the clock of the USB device."""
 
 
 def header_of(module: str, platform: str) -> Callable[[], dict[str, str]]:
@@ -117,7 +132,9 @@ class Ecp5Wiring:
     oscillator, oscillator_hz
         Pin of the board's own oscillator, and its frequency.
     uart_rx, uart_tx, baud
-        Pins of the serial port, seen from the FPGA, and its rate.
+        Pins of the serial port, seen from the FPGA, and its rate; no pins where there is `ulpi`.
+    ulpi : UlpiPins
+        Pins of a USB transceiver, for a link by USB instead.
     lamps : mapping
         What to show (one of `LAMPS`) -> pin.
     lamps_low : bool
@@ -139,8 +156,9 @@ class Ecp5Wiring:
     reference: str
     oscillator: str
     oscillator_hz: int
-    uart_rx: str
-    uart_tx: str
+    uart_rx: str | None = None
+    uart_tx: str | None = None
+    ulpi: UlpiPins | None = None
     header: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None
     start_out: str | None = None
     start_in: str | None = None
@@ -161,6 +179,8 @@ class Ecp5Wiring:
                 raise ValueError(f"{len(given)} {what}: a station has {limit}; leave out the last {len(given) - limit}")
         if not self.outputs or not self.inputs:
             raise ValueError("a board needs at least one output (line, start_out or probe) and one input (detector)")
+        if (self.uart_rx is None) != (self.uart_tx is None) or (self.uart_rx is None) == (self.ulpi is None):
+            raise ValueError("a board needs one link: uart_rx and uart_tx, or ulpi")
         absent = [detector for detector in self.chains if not 0 <= detector < len(self.detectors)]
         if absent:
             raise ValueError(f"chain of detector {absent[0]}: the {len(self.detectors)} detectors count from 0")
@@ -194,6 +214,18 @@ class Ecp5Wiring:
         return {use: pin for use, pin in self.inputs.items() if use not in chained}
 
     @property
+    def link_pins(self) -> dict[str, str]:
+        """Pins of the serial port or of the USB transceiver, by use."""
+        if self.ulpi is not None:
+            return self.ulpi.uses
+        return {use: pin for use, pin in (("uart_rx", self.uart_rx), ("uart_tx", self.uart_tx)) if pin is not None}
+
+    @property
+    def link_bps(self) -> int:
+        """Bits per second on the wire of the link, as the identity block tells it."""
+        return self.baud if self.ulpi is None else HIGH_SPEED_BPS
+
+    @property
     def device_options(self) -> tuple[str, ...]:
         """Options of the place-and-route tool."""
         return (_CHIPS[self.device], "--package", self.package, "--speed", str(self.speed_grade))
@@ -209,11 +241,10 @@ class Ecp5Wiring:
         return self.pins.site(pin).pin if pin in self.pins.sites else self.pins.package_site(pin).pin
 
     def slow(self) -> dict[str, str]:
-        """Pins of oscillator, serial port, lamps and those held high, by use."""
+        """Pins of oscillator, link, lamps and those held high, by use."""
         return {
             "oscillator": self.oscillator,
-            "uart_rx": self.uart_rx,
-            "uart_tx": self.uart_tx,
+            **self.link_pins,
             **{f"lamp_{lamp}": pin for lamp, pin in self.lamps.items()},
             **{f"high_{i}": pin for i, pin in enumerate(self.high)},
         }
@@ -240,6 +271,8 @@ class Ecp5Wiring:
             "device": self.device,
             "package": _PACKAGES[self.package],
             "speed": str(self.speed_grade),
+            # To luna: transceivers do not always tell of a supply that was there before them.
+            "ignore_phy_vbus": True,
             "resources": [],
             "connectors": [],
         }
@@ -262,6 +295,8 @@ def ecp5_board(
 
         return Ecp5Top(plan, station, wiring)
 
+    usb_source = ("EHXPLLL", "CLKOS3") if wiring.ulpi and wiring.ulpi.clk_out else ("pad", "ulpi_0__clk__io")
+    usb_pads = tuple(f"ulpi_0__{signal}_" for signal in ("data", "clk", "dir", "nxt", "stp", "rst"))
     return Board(
         name=name,
         description=description,
@@ -275,30 +310,36 @@ def ecp5_board(
         loader=loader,
         loader_keeps=loader_keeps,
         serial_port=serial_port,
-        pads=(*wiring.outputs, *wiring.inputs),
+        pads=(*wiring.outputs, *wiring.inputs, *(usb_pads if wiring.ulpi else ())),
         clock_sources={
             "word_clock": ("EHXPLLL", "CLKOS"),
             "edge_clock": ("ECLKSYNCB", "ECLKO"),
             "gear_clock": ("CLKDIVF", "CDIVX"),
             "osc_clock": ("pad", "oscillator_0__io"),
             "reference_clock": ("pad", "reference_0__io"),
+            **({"usb_clock": usb_source} if wiring.ulpi else {}),
         },
         # On the clock network the reference would leave its own way to the PLL and take one through the fabric. The
         # six flip-flops of the monitor, its only other load, do without.
-        external_synthesis="select -set reference t:EHXPLLL %ci1:+[CLKI] w:* %i; setattr -set noglobal 1 @reference",
+        external_synthesis="select -set reference t:EHXPLLL a:qrelay_usb %d %ci1:+[CLKI] w:* %i; setattr -set noglobal 1 @reference",
         # Input 3 of the PLL's switch is its corner's pad GPLL0T_IN, input 4 the pad GPLL1T_IN.
         reference_arc=r"REFCLK[01] \w*JREFCLK[01]_[34]",
         minimum_cells={
             "ODDRX2F": len(wiring.outputs),
             "DELAYF": len(wiring.outputs),
             "IDDRX2F": len(wiring.geared_inputs),
-            "EHXPLLL": 1,
+            "EHXPLLL": 2 if wiring.ulpi and wiring.ulpi.clk_out else 1,
             "ECLKSYNCB": 1,
             "CLKDIVF": 1,
             # Keystream S-boxes, event FIFOs, table of the modulator, audit.
             "DP16KD": 20,
+            **(USB_CELLS if wiring.ulpi else {}),
         },
-        crossings=(*CROSSINGS, *CHAIN_CROSSINGS) if wiring.chains else CROSSINGS,
+        crossings=(
+            *CROSSINGS,
+            *(CHAIN_CROSSINGS if wiring.chains else ()),
+            *(USB_CROSSINGS if wiring.ulpi else ()),
+        ),
         chains={f"detector_{d}": TAPS for d in wiring.chains},
         rings=wiring.rings,
     )
@@ -312,6 +353,18 @@ def with_chains(board: Board, description: str) -> Board:
         replace(board.wiring, chains=tuple(range(len(board.wiring.detectors)))),
         loader=board.loader,
         serial_port=board.serial_port,
+        loader_keeps=board.loader_keeps,
+    )
+
+
+def with_usb(board: Board, description: str, ulpi: UlpiPins, serial_port: str) -> Board:
+    """The same board with its link by USB instead of a UART, under its name with "-usb"."""
+    return ecp5_board(
+        f"{board.name}-usb",
+        description,
+        replace(board.wiring, uart_rx=None, uart_tx=None, ulpi=ulpi),
+        loader=board.loader,
+        serial_port=serial_port,
         loader_keeps=board.loader_keeps,
     )
 
@@ -357,7 +410,7 @@ def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
         capabilities=capabilities,
         pin_latency=CHAIN_PIN_LATENCY if wiring.chains else PIN_LATENCY + EdgeToClick.latency,
         output_latency=OUTPUT_LATENCY,
-        link_baud=wiring.baud,
+        link_baud=wiring.link_bps,
         slot_rate_hz=plan.slot_rate_hz,
         clock_error_ppb=plan.error_ppb,
         detectors=len(wiring.detectors),

@@ -52,18 +52,30 @@ class Ecp5Top(Elaboratable):
         if wiring.extra is not None:
             wiring.extra(m, platform, Fraction(wiring.oscillator_hz))
 
-        m.submodules.uart = uart = Uart(self._plan.word_clock_hz, wiring.baud)
+        link = self._uart(m, platform) if wiring.ulpi is None else self._usb(m, platform)
+        connect(m, link.received, station.rx)
+        connect(m, station.tx, link.to_send)
+        return m
+
+    def _uart(self, m, platform):
+        m.submodules.uart = uart = Uart(self._plan.word_clock_hz, self._wiring.baud)
         m.submodules.uart_rx = rx = io.Buffer("i", platform.request("uart_rx", dir="-"))
         m.submodules.uart_tx = tx = io.Buffer("o", platform.request("uart_tx", dir="-"))
-        m.d.comb += uart.rx.eq(rx.i)
-        m.d.comb += tx.o.eq(uart.tx)
-        connect(m, uart.received, station.rx)
-        connect(m, station.tx, uart.to_send)
         m.d.comb += [
-            station.framing_error.eq(uart.framing_error),
-            station.overrun.eq(uart.overrun),
+            uart.rx.eq(rx.i),
+            tx.o.eq(uart.tx),
+            self._station.framing_error.eq(uart.framing_error),
+            self._station.overrun.eq(uart.overrun),
         ]
-        return m
+        return uart
+
+    def _usb(self, m, platform):
+        # Boards with a UART do without luna-usb.
+        from .ecp5_usb import add_usb_link
+
+        wiring = self._wiring
+        board = self._station.identity.board
+        return add_usb_link(m, platform, wiring.ulpi, wiring.level, board, Fraction(wiring.oscillator_hz))
 
     def _resources(self, platform):
         wiring = self._wiring
@@ -75,10 +87,10 @@ class Ecp5Top(Elaboratable):
 
         resources = [
             pin("oscillator", wiring.oscillator, "i", Clock(float(wiring.oscillator_hz))),
-            # Without a cable the line is idle, not noise.
-            pin("uart_rx", wiring.uart_rx, "i", PULLMODE="UP"),
-            pin("uart_tx", wiring.uart_tx, "o"),
         ]
+        if wiring.ulpi is None:
+            # Without a cable the line is idle, not noise.
+            resources += [pin("uart_rx", wiring.uart_rx, "i", PULLMODE="UP"), pin("uart_tx", wiring.uart_tx, "o")]
         if self._plan.external:
             frequency = Clock(float(self._plan.reference_hz))
             resources.append(pin("reference", wiring.reference, "i", frequency, PULLMODE="DOWN"))

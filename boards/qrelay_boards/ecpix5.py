@@ -3,9 +3,10 @@
 PMOD 0 has the lines, PMOD 1 the detectors, PMOD 4 start, probe and reference: the PMODs on the right edge of the die.
 """
 
-from .ecp5_board import Ecp5Wiring, ecp5_board, header_of, with_chains
+from .ecp5_board import Ecp5Wiring, ecp5_board, header_of, with_chains, with_usb
+from .ulpi_pins import UlpiPins
 
-__all__ = ["ECPIX5_85F", "ECPIX5_85F_TDC"]
+__all__ = ["ECPIX5_85F", "ECPIX5_85F_TDC", "ECPIX5_85F_USB"]
 
 ECPIX5_85F = ecp5_board(
     "ecpix5-85f",
@@ -36,3 +37,18 @@ ECPIX5_85F = ecp5_board(
 )
 
 ECPIX5_85F_TDC = with_chains(ECPIX5_85F, "LambdaConcept ECPIX-5: as ecpix5-85f, with a TDC at each detector")
+
+ECPIX5_85F_USB = with_usb(
+    ECPIX5_85F,
+    "LambdaConcept ECPIX-5: as ecpix5-85f, with its link by USB at high speed",
+    # USB3300.
+    UlpiPins(
+        data=("M26", "L25", "L26", "K25", "K26", "J23", "P25", "H25"),
+        clk="H24",
+        dir="F22",
+        nxt="F23",
+        stp="H23",
+        rst="E23",
+    ),
+    serial_port="the debug connector (micro-USB)",
+)

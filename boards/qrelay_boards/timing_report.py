@@ -129,13 +129,20 @@ class TimingReport:
         }
 
 
-def netlist_cells(netlist: Path) -> dict[str, int]:
-    """Cells of the synthesised netlist by type, and pads that are connected as ``pad:NAME``."""
+def netlist_cells(netlist: Path, sources: Mapping[str, tuple[str, str]] | None = None) -> dict[str, int]:
+    """Cells of the synthesised netlist by type, and pads that are connected as ``pad:NAME``.
+
+    With `sources`, as for `clock_names`, also flip-flops and block RAMs by their clock, as ``CLOCK:TYPE``.
+    """
     top = _top(netlist)
+    clock_of = _clock_nets(top, sources or {})
     count: dict[str, int] = {}
     buffers: dict[int, list[int | str]] = {}
     for cell in top["cells"].values():
         count[cell["type"]] = count.get(cell["type"], 0) + 1
+        nets = (net for port in ("CLK", "CLKA", "CLKB") for net in cell["connections"].get(port, ()))
+        for clock in {clock_of[net] for net in nets if net in clock_of}:
+            count[f"{clock}:{cell['type']}"] = count.get(f"{clock}:{cell['type']}", 0) + 1
         if cell["type"] in ("TRELLIS_IO", "IB", "OB", "OBZ", "BB"):
             bits = [bit for side in cell["connections"].values() for bit in side]
             buffers |= {bit: bits for bit in bits if isinstance(bit, int)}
@@ -154,6 +161,15 @@ def clock_names(netlist: Path, sources: Mapping[str, tuple[str, str]]) -> dict[s
     `sources` has for each clock the type and port of the cell, or ``("pad", port)`` for what a pad's buffer gives.
     """
     top = _top(netlist)
+    clock_of = _clock_nets(top, sources)
+    return {
+        name: clock_of[net["bits"][0]]
+        for name, net in top["netnames"].items()
+        if len(net["bits"]) == 1 and net["bits"][0] in clock_of
+    }
+
+
+def _clock_nets(top: Mapping[str, Any], sources: Mapping[str, tuple[str, str]]) -> dict[int | str, str]:
     clock_of: dict[int | str, str] = {}
     for clock, (kind, port) in sources.items():
         for cell in top["cells"].values():
@@ -162,11 +178,7 @@ def clock_names(netlist: Path, sources: Mapping[str, tuple[str, str]]) -> dict[s
                 clock_of[sides["O"][0]] = clock
             elif cell["type"] == kind and sides.get(port):
                 clock_of[sides[port][0]] = clock
-    return {
-        name: clock_of[net["bits"][0]]
-        for name, net in top["netnames"].items()
-        if len(net["bits"]) == 1 and net["bits"][0] in clock_of
-    }
+    return clock_of
 
 
 def _pad(sides: Mapping[str, Any]) -> list[int | str]:
