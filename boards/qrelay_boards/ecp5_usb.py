@@ -287,9 +287,9 @@ def add_usb_link(m, platform, ulpi: UlpiPins, level: str, board: str, oscillator
     m.submodules.ulpi_data = data = io.Buffer("io", port.data)
     m.d.comb += [link.ulpi.data_i.eq(data.i), data.o.eq(link.ulpi.data_o), data.oe.eq(link.ulpi.data_oe)]
     for name in ("dir", "nxt"):
-        m.submodules[f"ulpi_{name}"] = buffer = io.Buffer("i", port[name])
+        m.submodules[f"ulpi_{name}"] = buffer = io.Buffer("i", getattr(port, name))
         m.d.comb += getattr(link.ulpi, name).eq(buffer.i)
     for name, driven in (("stp", link.ulpi.stp), ("rst", start.phy_reset)):
-        m.submodules[f"ulpi_{name}"] = buffer = io.Buffer("o", port[name])
+        m.submodules[f"ulpi_{name}"] = buffer = io.Buffer("o", getattr(port, name))
         m.d.comb += buffer.o.eq(driven)
     return link

@@ -18,6 +18,7 @@ from usb_protocol.types import USBRequestType
 from qrelay.protocol.usb import PACKET_BYTES, PRODUCT
 
 from .ulpi_pins import UlpiPins
+from .ulpi_translator import RegisteredTranslator
 
 __all__ = ["HostByte", "UlpiSignature", "UsbSerial"]
 
@@ -161,6 +162,8 @@ class UsbSerial(wiring.Component):
             stp=SimpleNamespace(o=self.ulpi.stp),
         )
         m.submodules.device = device = USBDevice(bus=bus, handle_clocking=False)
+        device.utmi = device.translator = RegisteredTranslator(ulpi=bus, handle_clocking=False)
+        device.bus_busy = device.utmi.busy
         control = device.add_standard_control_endpoint(self.descriptors())
         control.add_request_handler(_LineRequests())
         control.add_request_handler(
