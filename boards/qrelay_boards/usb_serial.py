@@ -17,7 +17,7 @@ from usb_protocol.types import USBRequestType
 
 from qrelay.protocol.usb import PACKET_BYTES, PRODUCT
 
-from .ulpi_pins import UlpiPins
+from .ulpi_pins import USB_HZ, UlpiPins
 from .ulpi_translator import RegisteredTranslator
 
 __all__ = ["HostByte", "UlpiSignature", "UsbSerial"]
@@ -161,9 +161,11 @@ class UsbSerial(wiring.Component):
             nxt=SimpleNamespace(i=self.ulpi.nxt),
             stp=SimpleNamespace(o=self.ulpi.stp),
         )
-        m.submodules.device = device = USBDevice(bus=bus, handle_clocking=False)
-        device.utmi = device.translator = RegisteredTranslator(ulpi=bus, handle_clocking=False)
-        device.bus_busy = device.utmi.busy
+        translator = RegisteredTranslator(ulpi=bus, handle_clocking=False)
+        m.submodules.device = device = USBDevice(bus=translator)
+        # A device that is not given its ULPI bus takes itself for one of full speed.
+        device.translator, device.bus_busy = translator, translator.busy
+        device.always_fs, device.data_clock = False, USB_HZ
         control = device.add_standard_control_endpoint(self.descriptors())
         control.add_request_handler(_LineRequests())
         control.add_request_handler(
