@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from qrelay.protocol.usb import link_name
+
 from . import boards
 from .board import Board
 from .ecp5_board import LAMPS
@@ -50,7 +52,7 @@ def boards_table(known: Iterable[Board]) -> str:
                 str(len(board.wiring.detectors)),
                 f"{float(board.reference_hz) / 1e6:g} MHz reference input",
                 f"from {float(board.oscillator_hz) / 1e6:g} MHz, {board.clock_plan(True).error_ppb / 1000:+.0f} ppm",
-                f"serial port, {board.wiring.baud / 1e6:g} Mbaud",
+                ("serial port, " if board.wiring.ulpi is None else "") + link_name(board.wiring.link_bps),
             )
             for board in known
         ),

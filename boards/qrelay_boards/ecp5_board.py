@@ -19,7 +19,7 @@ from qrelay.protocol.usb import HIGH_SPEED_BPS
 from .board import Board, Crossing
 from .clock_plan import ClockPlan
 from .pins import PinError, PinMap
-from .ulpi_pins import UlpiPins
+from .ulpi_pins import USB_CELLS, USB_CROSSINGS, UlpiPins
 
 __all__ = ["CROSSINGS", "LAMPS", "Ecp5Wiring", "ecp5_board", "header_of", "with_chains", "with_rings", "with_usb"]
 
@@ -66,20 +66,6 @@ CHAIN_CROSSINGS = (
     Crossing("async", "gear_clock", 30.0, "detector edges, from the pad along the chain to its last tap"),
 )
 """Beside those above, where there are carry chains."""
-
-USB_CROSSINGS = (
-    # Pointers in Gray code: their bits may differ by less than a clock of the side that sends them.
-    Crossing("word_clock", "usb_clock", 13.1, "fill of the byte queues in Gray code, synchronised"),
-    Crossing("usb_clock", "word_clock", 13.1, "fill of the byte queues in Gray code, reset, synchronised"),
-    Crossing("osc_clock", "usb_clock", 16.6, "reset, synchronised"),
-    # Of the 16.67 ns of a clock ULPI 1.1 leaves 7.6 ns inwards and 10.6 ns outwards. The tool does not know the delays
-    # of clock tree and pads: inwards they cancel in part, outwards they add up and need what the limit leaves.
-    Crossing("async", "usb_clock", 7.6, "ULPI bus, which the transceiver may change until 9 ns after its clock"),
-    Crossing("usb_clock", "async", 8.6, "ULPI bus, which the transceiver reads from 6 ns before its clock on"),
-)
-"""Beside those above, where the link is by USB."""
-USB_CELLS = {"usb_clock:TRELLIS_FF": 500, "usb_clock:DP16KD": 4}
-"""At least so many flip-flops and block RAMs have the clock of the USB device."""
 
 
 def header_of(module: str, platform: str) -> Callable[[], dict[str, str]]:
@@ -296,8 +282,7 @@ def ecp5_board(
 
         return Ecp5Top(plan, station, wiring)
 
-    usb_source = ("EHXPLLL", "CLKOS3") if wiring.ulpi and wiring.ulpi.clk_out else ("pad", "ulpi_0__clk__io")
-    usb_pads = tuple(f"ulpi_0__{signal}_" for signal in ("data", "clk", "dir", "nxt", "stp", "rst"))
+    ulpi = wiring.ulpi
     return Board(
         name=name,
         description=description,
@@ -311,35 +296,37 @@ def ecp5_board(
         loader=loader,
         loader_keeps=loader_keeps,
         serial_port=serial_port,
-        pads=(*wiring.outputs, *wiring.inputs, *(usb_pads if wiring.ulpi else ())),
+        pads=(*wiring.outputs, *wiring.inputs, *(ulpi.pads if ulpi else ())),
         clock_sources={
             "word_clock": ("EHXPLLL", "CLKOS"),
             "edge_clock": ("ECLKSYNCB", "ECLKO"),
             "gear_clock": ("CLKDIVF", "CDIVX"),
             "osc_clock": ("pad", "oscillator_0__io"),
             "reference_clock": ("pad", "reference_0__io"),
-            **({"usb_clock": usb_source} if wiring.ulpi else {}),
+            **({"usb_clock": ulpi.clock_source} if ulpi else {}),
         },
         # On the clock network the reference would leave its own way to the PLL and take one through the fabric. The
         # six flip-flops of the monitor, its only other load, do without.
-        external_synthesis="select -set reference t:EHXPLLL a:qrelay_usb %d %ci1:+[CLKI] w:* %i; setattr -set noglobal 1 @reference",
+        external_synthesis=(
+            "select -set reference t:EHXPLLL a:qrelay_usb %d %ci1:+[CLKI] w:* %i; setattr -set noglobal 1 @reference"
+        ),
         # Input 3 of the PLL's switch is its corner's pad GPLL0T_IN, input 4 the pad GPLL1T_IN.
         reference_arc=r"REFCLK[01] \w*JREFCLK[01]_[34]",
         minimum_cells={
             "ODDRX2F": len(wiring.outputs),
             "DELAYF": len(wiring.outputs),
             "IDDRX2F": len(wiring.geared_inputs),
-            "EHXPLLL": 2 if wiring.ulpi and wiring.ulpi.clk_out else 1,
+            "EHXPLLL": 2 if ulpi and ulpi.clk_out else 1,
             "ECLKSYNCB": 1,
             "CLKDIVF": 1,
             # Keystream S-boxes, event FIFOs, table of the modulator, audit.
             "DP16KD": 20,
-            **(USB_CELLS if wiring.ulpi else {}),
+            **(USB_CELLS if ulpi else {}),
         },
         crossings=(
             *CROSSINGS,
             *(CHAIN_CROSSINGS if wiring.chains else ()),
-            *(USB_CROSSINGS if wiring.ulpi else ()),
+            *(USB_CROSSINGS if ulpi else ()),
         ),
         chains={f"detector_{d}": TAPS for d in wiring.chains},
         rings=wiring.rings,

@@ -7,10 +7,10 @@ from fractions import Fraction
 from math import ceil
 
 from amaranth.build import Attrs, Clock, Pins, PinsN, Resource, Subsignal
-from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import io, stream, wiring
 from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer
-from amaranth.lib.fifo import AsyncFIFOBuffered
+from amaranth.lib.fifo import AsyncFIFO, AsyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .ulpi_pins import USB_HZ, UlpiPins
@@ -30,13 +30,13 @@ class UsbCrossing(wiring.Component):
     another one follows, or `flush_clocks` have passed: it is then marked as the last of its packet.
 
     Latency: about 5 clocks of the reading side; the last byte before a pause `flush_clocks` more.  Throughput: one byte
-    per clock of the slower side.  Reset: empty. The side of the word clock has no reset; while ``usb`` is in reset bytes
-    that come from the host are lost, those to the host wait.  Overflow: none, back-pressure on both ways.
+    per clock of the slower side.  Reset: empty. The side of the word clock has no reset; while ``usb`` is in reset
+    bytes that come from the host are lost, those to the host wait.  Overflow: none, back-pressure on both ways.
 
     Parameters
     ----------
     depth : int
-        Bytes in each direction, a power of two and one more.
+        Bytes in each direction, a power of two.
     flush_clocks : int
         Pause, in clocks of ``usb``, that ends a packet.
 
@@ -57,7 +57,7 @@ class UsbCrossing(wiring.Component):
     from_host: In(stream.Signature(8))
     to_host: Out(stream.Signature(HostByte))
 
-    def __init__(self, depth: int = 1025, flush_clocks: int = FLUSH_CLOCKS):
+    def __init__(self, depth: int = 1024, flush_clocks: int = FLUSH_CLOCKS):
         self._depth = depth
         self._flush_clocks = flush_clocks
         super().__init__()
@@ -65,11 +65,12 @@ class UsbCrossing(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        def fifo(written, read):
-            return AsyncFIFOBuffered(width=8, depth=self._depth, exact_depth=True, w_domain=written, r_domain=read)
-
-        m.submodules.up = up = fifo("sync", "usb")
-        m.submodules.down = down = fifo("usb", "sync")
+        # Not the buffered kind: while its reading side is in reset it throws away what arrives.
+        m.submodules.up = up = AsyncFIFO(width=8, depth=self._depth, exact_depth=True, w_domain="sync", r_domain="usb")
+        # An entry more is its output register, for the word clock.
+        m.submodules.down = down = AsyncFIFOBuffered(
+            width=8, depth=self._depth + 1, exact_depth=True, w_domain="usb", r_domain="sync"
+        )
         for source, queue in ((self.to_send, up), (self.from_host, down)):
             m.d.comb += [queue.w_data.eq(source.payload), queue.w_en.eq(source.valid), source.ready.eq(queue.w_rdy)]
         m.d.comb += [
@@ -84,7 +85,7 @@ class UsbCrossing(wiring.Component):
         m.d.comb += [
             self.to_host.valid.eq(held & (up.r_rdy | self.to_host.payload.last)),
             taken.eq(self.to_host.valid & self.to_host.ready),
-            up.r_en.eq(~held | taken),
+            up.r_en.eq((~held | taken) & ~ResetSignal("usb")),
         ]
         with m.If(up.r_en):
             m.d.usb += held.eq(up.r_rdy)

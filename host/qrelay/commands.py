@@ -112,12 +112,18 @@ def devices(urls: list[str], *, probe: bool, as_json: bool) -> int:
 
     from .bench import describe_identity
     from .board import Board
+    from .protocol.usb import usb_board
 
     found: list[dict[str, Any]] = [
-        {"url": port.device, "description": port.description, "serial_number": port.serial_number}
+        {
+            "url": port.device,
+            "description": port.description,
+            "serial_number": port.serial_number,
+            "usb_board": usb_board(port.vid, port.pid, port.product),
+        }
         for port in list_ports.comports()
     ]
-    found += [{"url": url, "description": "", "serial_number": None} for url in urls]
+    found += [{"url": url, "description": "", "serial_number": None, "usb_board": None} for url in urls]
     for entry in found:
         if not probe and entry["url"] not in urls:
             continue
@@ -130,7 +136,9 @@ def devices(urls: list[str], *, probe: bool, as_json: bool) -> int:
         print_json(found)
         return 0
     for entry in found:
-        what = entry["station"]["board"] if "station" in entry else entry.get("error", entry["description"])
+        by_usb = entry["usb_board"]
+        known = f"{by_usb} by USB, serial number {entry['serial_number']}" if by_usb else entry["description"]
+        what = entry["station"]["board"] if "station" in entry else entry.get("error", known)
         print(f"{entry['url']}  {what}")
     if not found:
         print("no serial ports; give a URL such as socket://127.0.0.1:5000, or start simulated boards: qrelay twin")

@@ -8,6 +8,7 @@ from .commands_physics import print_json, print_table, progress_bar
 from .errors import RunError
 from .link_rate import bytes_per_packet, link_records_per_second, measure, records_per_second
 from .protocol.packets import MAX_RECORDS
+from .protocol.usb import link_name
 
 __all__ = ["bench"]
 
@@ -25,13 +26,14 @@ def bench(urls: list[str], *, twin: bool, seconds: float, as_json: bool) -> int:
         print_json({"computed": computed, "measured": measured})
         return 0
     head = ("board", "link", "bytes per record", "records/s", "in single packets")
-    print(f"computed: event packets of {MAX_RECORDS} records, answers to the host not counted")
+    print(f"computed, not measured: event packets of {MAX_RECORDS} records, answers to the host not counted;")
+    print("USB high speed at the most that bulk transfers carry, 13 packets of 512 bytes in 125 us: hosts reach less")
     print_table(
         head,
         [
             [
                 entry["board"],
-                f"{entry['baud'] / 1e6:g} Mbaud",
+                link_name(entry["baud"]),
                 f"{entry['bytes_per_record']:.2f}",
                 f"{entry['records_per_second']:.0f}",
                 f"{entry['records_per_second_single']:.0f}",
@@ -50,10 +52,10 @@ def _computed() -> list[dict[str, Any]]:
     return [
         {
             "board": board.name,
-            "baud": board.wiring.baud,
+            "baud": board.wiring.link_bps,
             "bytes_per_record": bytes_per_packet() / MAX_RECORDS,
-            "records_per_second": records_per_second(board.wiring.baud),
-            "records_per_second_single": records_per_second(board.wiring.baud, 1),
+            "records_per_second": records_per_second(board.wiring.link_bps),
+            "records_per_second_single": records_per_second(board.wiring.link_bps, 1),
         }
         for board in boards().values()
     ]
@@ -92,7 +94,7 @@ def _print(entry: dict[str, Any]) -> None:
     baud = entry["baud"]
     print(
         f"measured: {entry['board']} at {entry['url']}: {entry['records_per_second']:.0f} records/s"
-        + (f", {share} of what {baud / 1e6:g} Mbaud carry" if baud else " on the wall")
+        + (f", {share} of what {link_name(baud)} carries at most" if baud else " on the wall")
     )
     print(
         f"  {entry['records']} records in {entry['seconds']:.2f} s; {entry['lost']} lost on the way, "

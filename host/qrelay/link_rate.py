@@ -12,6 +12,7 @@ from .protocol.packets import EVENT_BASE, MAX_RECORDS, frame_packet
 from .protocol.records import RECORD_BITS, RecordKind
 from .protocol.registers import DETECTORS, SEGMENT_KINDS
 from .protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
+from .protocol.usb import HIGH_SPEED_BPS, HIGH_SPEED_BYTES_PER_S
 
 __all__ = [
     "UART_BITS_PER_BYTE",
@@ -38,20 +39,25 @@ def bytes_per_packet(records: int = MAX_RECORDS) -> int:
     return len(frame_packet(EVENT_BASE, 0, bytes(_RUNNING_COUNT_BYTES + records * RECORD_BITS // 8)))
 
 
-def records_per_second(baud: int, records: int = MAX_RECORDS) -> float:
-    """Event records per second that a serial port of `baud` bits per second carries in packets of `records` each.
+def records_per_second(bps: int, records: int = MAX_RECORDS) -> float:
+    """Event records per second that a link of `bps` bits per second carries in packets of `records` each.
 
-    Under load packets are full. Answers to the host share the link and are not counted here.
+    A serial port sends a byte in ten bits. At `HIGH_SPEED_BPS` it is USB: the upper bound of its bulk transfers, which
+    hosts reach in part. Under load packets are full. Answers to the host share the link and are not counted here.
     """
-    return baud / UART_BITS_PER_BYTE / bytes_per_packet(records) * records
+    carried = HIGH_SPEED_BYTES_PER_S if bps == HIGH_SPEED_BPS else bps / UART_BITS_PER_BYTE
+    return carried / bytes_per_packet(records) * records
 
 
 def link_records_per_second(identity: Identity) -> float:
-    """What a station's link carries by its identity block: a serial port's rate, or one byte per word without one."""
-    if identity.link_baud:
-        return records_per_second(identity.link_baud)
+    """What a station's link carries by its identity block.
+
+    A station gives its link one byte per word at most: that is the limit where the link itself has none, or a higher
+    one.
+    """
     words = identity.slot_rate_numerator_hz / identity.slot_rate_denominator / SLOTS_PER_WORD
-    return words / bytes_per_packet() * MAX_RECORDS
+    own = words / bytes_per_packet() * MAX_RECORDS
+    return min(own, records_per_second(identity.link_baud)) if identity.link_baud else own
 
 
 @dataclass(frozen=True)

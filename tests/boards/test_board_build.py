@@ -16,13 +16,28 @@ from qrelay_boards.ecp5_board import with_rings
 from qrelay_boards.ecp5_rings import RING_LENGTHS
 from qrelay_boards.timing_report import TimingError
 from qrelay_boards.toolchain import ToolError, run_tool
+from qrelay_boards.ulpi_pins import USB_CELLS
 
 BOARD = boards()["ulx3s-85f"]
 FACTS = BOARD.facts(BOARD.clock_plan())
 CELLS = dict(BOARD.minimum_cells) | {"DP16KD": 1}
-PINS = {"ulx3s-85f": (10, 5), "ecpix5-85f": (10, 5), "butterstick-85f": (10, 5), "orangecrab-85f": (5, 2)}
+PINS = {
+    "ulx3s-85f": (10, 5),
+    "ecpix5-85f": (10, 5),
+    "butterstick-85f": (10, 5),
+    "orangecrab-85f": (5, 2),
+    "ecpix5-85f-usb": (10, 5),
+    "butterstick-85f-usb": (10, 5),
+}
 """Output pins with gearboxes: lines, start and probe; input pins: detectors and start."""
-CORNERS = {"ulx3s-85f": "UR", "ecpix5-85f": "UR", "butterstick-85f": "LL", "orangecrab-85f": "UR"}
+CORNERS = {
+    "ulx3s-85f": "UR",
+    "ecpix5-85f": "UR",
+    "butterstick-85f": "LL",
+    "orangecrab-85f": "UR",
+    "ecpix5-85f-usb": "UR",
+    "butterstick-85f-usb": "LL",
+}
 """Place of the PLL: the corner of the die to which the reference pin leads."""
 FREE_PPB = 550_046
 
@@ -69,7 +84,7 @@ def test_identity_tells_what_is_wired(name):
     identity = StandIn(board.facts(board.clock_plan())).identity
     assert identity.board == name
     assert (identity.lines, identity.detectors) == ((4, 1) if name == "orangecrab-85f" else (8, 4))
-    assert identity.link_baud == 3_000_000
+    assert identity.link_baud == (480_000_000 if name.endswith("-usb") else 3_000_000)
     wired = Capability.SENDER | Capability.RECEIVER | Capability.FINE_DELAY
     assert identity.capabilities == wired | Capability.EXTERNAL_REFERENCE
     free = StandIn(board.facts(board.clock_plan(free_running=True))).identity
@@ -87,6 +102,21 @@ def test_removed_logic_fails(tmp_path):
 
     with pytest.raises(TimingError, match="0 cells IDDRX2F in the netlist, at least 5 expected"):
         build(BOARD, out_dir=tmp_path, station=Silent(FACTS), minimum_cells=CELLS)
+
+
+def test_removed_usb_device_fails(tmp_path):
+    """A station that neither sends nor listens leaves the USB device nothing to carry."""
+
+    class Deaf(StandIn):
+        def elaborate(self, platform):
+            m = Module()
+            m.d.comb += self.running.eq(self.clock_locked)
+            return m
+
+    board = boards()["ecpix5-85f-usb"]
+    station = Deaf(board.facts(board.clock_plan()))
+    with pytest.raises(TimingError, match=r"[0-3] cells usb_clock:DP16KD in the netlist, at least 4 expected"):
+        build(board, out_dir=tmp_path, station=station, minimum_cells=USB_CELLS)
 
 
 def test_seeds_must_be_positive(tmp_path):

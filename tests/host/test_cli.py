@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from fake_station import FakeRelay, FakeStation
+from serial.tools.list_ports_common import ListPortInfo
 
 import qrelay.bench
 from qrelay import cli
@@ -140,6 +141,38 @@ def test_failure_is_exit_code_1(monkeypatch, capsys):
     code, _, err = call(monkeypatch, capsys, "flash", "ulx3s-85f", "--bitstream", "/nowhere.bit")
     assert code == 1
     assert "/nowhere.bit" in err
+
+
+def test_devices_by_usb(monkeypatch, capsys):
+    """A station is known by its product's name, or by the numbers where a system does not tell names."""
+    ports = []
+    for number, (vid, pid, product) in enumerate(
+        [
+            (0x1209, 0x0001, "qrelay ecpix5-85f-usb"),
+            (0x1234, 0x5678, "qrelay lab-carrier-usb"),
+            (0x1209, 0x0001, None),
+            (0x1209, 0x0001, "someone else's test"),
+            (0x0403, 0x6015, "ULX3S FPGA"),
+            (None, None, None),
+        ]
+    ):
+        port = ListPortInfo(f"/dev/port{number}")
+        port.vid, port.pid, port.product, port.serial_number, port.description = vid, pid, product, "7", "described"
+        ports.append(port)
+    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: ports)
+    code, out, _ = call(monkeypatch, capsys, "devices", "--json")
+    assert code == 0
+    assert [entry["usb_board"] for entry in json.loads(out)] == [
+        "ecpix5-85f-usb",
+        "lab-carrier-usb",
+        "?",
+        None,
+        None,
+        None,
+    ]
+    _, out, _ = call(monkeypatch, capsys, "devices")
+    assert out.splitlines()[0] == "/dev/port0  ecpix5-85f-usb by USB, serial number 7"
+    assert out.splitlines()[4] == "/dev/port4  described"
 
 
 def test_info_and_devices(monkeypatch, capsys):

@@ -35,6 +35,16 @@ def test_three_megabaud():
     assert link_records_per_second(IDENTITY) == pytest.approx(76_130_000 / 244 * 29)
 
 
+def test_usb():
+    """By hand: 13 packets of 512 bytes in each of 8000 microframes, less than the byte per word of the station."""
+    assert records_per_second(480_000_000) == pytest.approx(53_248_000 / 244 * 29)
+    by_usb = replace(IDENTITY, link_baud=480_000_000)
+    assert link_records_per_second(by_usb) == records_per_second(480_000_000)
+    # A link faster than the station: its own byte per word is the limit.
+    slow = replace(by_usb, slot_rate_numerator_hz=100_000_000, slot_rate_denominator=1)
+    assert link_records_per_second(slow) == pytest.approx(25_000_000 / 244 * 29)
+
+
 @pytest.mark.parametrize("records", [0, 30])
 def test_packets_that_do_not_exist(records):
     with pytest.raises(ValueError, match=f"{records} records: an event packet holds 1 to 29"):
@@ -127,14 +137,17 @@ def test_command(monkeypatch, capsys):
         boards = {entry["board"]: entry for entry in shown["computed"]}
         assert set(boards) >= {"ulx3s-85f", "ecpix5-85f", "butterstick-85f", "orangecrab-85f"}
         assert boards["ulx3s-85f"]["records_per_second"] == pytest.approx(35_656, rel=1e-4)
+        assert boards["ecpix5-85f-usb"]["records_per_second"] == pytest.approx(6_328_656, rel=1e-6)
         (measured,) = shown["measured"]
         assert measured["share_of_computed"] == pytest.approx(measured["records_per_second"] / 35_656, rel=1e-4)
         code, out, _ = call(monkeypatch, capsys, "bench", station.url, "--seconds", "0.3")
         assert code == 0
-        assert "% of what 3 Mbaud carry" in out
+        assert "% of what 3 Mbaud carries at most" in out
     code, out, _ = call(monkeypatch, capsys, "bench")
     assert code == 0
-    assert "measured" not in out
+    assert out.startswith("computed, not measured: ")
+    assert "measured: " not in out.partition("\n")[2]
+    assert "USB high speed" in out
 
 
 def test_station_without_detectors(monkeypatch, capsys):

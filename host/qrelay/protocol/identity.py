@@ -90,7 +90,7 @@ class Identity:
     fifo_reference: int
     fifo_key: int
     link_baud: int
-    """Bits per second of the serial link; 0 where the link has no such rate."""
+    """Bits per second on the wire of the link, 480 million for USB; 0 where the link has no such rate."""
     chains: int = 0
     """Detectors whose edges a carry chain measures, one bit each."""
     magic: int = MAGIC
