@@ -60,23 +60,33 @@ def boards_table(known: Iterable[Board]) -> str:
 
 
 def wiring_table(known: Iterable[Board]) -> str:
-    """Header pin and FPGA pin of each use, boards side by side; boards with the same wiring share a column."""
+    """Header pin and FPGA pin of each use, boards side by side.
+
+    Boards with the same wiring share a column, whatever their links: it has the pins of each.
+    """
     known = list(known)
     names: list[str] = []
+    shared: list[dict[str, str]] = []
     columns: list[dict[str, str]] = []
     for board in known:
         wiring = board.wiring
         uses = {**wiring.outputs, **wiring.inputs, "reference": wiring.reference, **wiring.slow()}
         column = {use: _place(board, pin) for use, pin in uses.items()}
-        if column in columns:
-            names[columns.index(column)] += f", `{board.name}`"
+        common = {use: place for use, place in column.items() if use not in wiring.link_pins}
+        for number, other in enumerate(columns):
+            if common == shared[number] and all(other.get(use, place) == place for use, place in column.items()):
+                names[number] += f", `{board.name}`"
+                other |= column
+                break
         else:
             names.append(f"`{board.name}`")
+            shared.append(common)
             columns.append(column)
     order = [
         *(f"line_{i}" for i in range(max(len(b.wiring.lines) for b in known))),
         *(f"detector_{i}" for i in range(max(len(b.wiring.detectors) for b in known))),
         *("start_out", "start_in", "probe", "reference", "oscillator", "uart_rx", "uart_tx"),
+        *dict.fromkeys(use for b in known if b.wiring.ulpi for use in b.wiring.link_pins),
         *(f"lamp_{lamp}" for lamp in LAMPS),
     ]
     rows = ((use.replace("_", " "), *(column.get(use, "") for column in columns)) for use in order)

@@ -21,7 +21,17 @@ from .clock_plan import ClockPlan
 from .pins import PinError, PinMap
 from .ulpi_pins import USB_CELLS, USB_CROSSINGS, UlpiPins
 
-__all__ = ["CROSSINGS", "LAMPS", "Ecp5Wiring", "ecp5_board", "header_of", "with_chains", "with_rings", "with_usb"]
+__all__ = [
+    "CROSSINGS",
+    "LAMPS",
+    "Ecp5Wiring",
+    "ecp5_board",
+    "header_of",
+    "with_chains",
+    "with_rings",
+    "with_serial_number",
+    "with_usb",
+]
 
 REFERENCE_HZ = Fraction(76_130_000)
 LAMPS = ("locked", "running", "armed", "reference", "pll", "blink")
@@ -353,6 +363,21 @@ def with_usb(board: Board, description: str, ulpi: UlpiPins, serial_port: str) -
         replace(board.wiring, uart_rx=None, uart_tx=None, ulpi=ulpi),
         loader=board.loader,
         serial_port=serial_port,
+        loader_keeps=board.loader_keeps,
+    )
+
+
+def with_serial_number(board: Board, serial_number: str) -> Board:
+    """The same board with this serial number on USB. Raises ValueError for boards whose link is a UART."""
+    ulpi = board.wiring.ulpi
+    if ulpi is None:
+        raise ValueError(f"{board.name} has a UART; only boards with their link by USB have a serial number")
+    return ecp5_board(
+        board.name,
+        board.description,
+        replace(board.wiring, ulpi=replace(ulpi, serial_number=serial_number)),
+        loader=board.loader,
+        serial_port=board.serial_port,
         loader_keeps=board.loader_keeps,
     )
 

@@ -62,6 +62,8 @@ class UlpiPins:
     def __post_init__(self) -> None:
         if len(self.data) != 8:
             raise ValueError(f"{len(self.data)} ULPI data pins: the bus has 8")
+        if not self.serial_number.isascii() or not self.serial_number.isalnum() or len(self.serial_number) > 32:
+            raise ValueError(f"serial number {self.serial_number!r}: give 1 to 32 letters and digits")
         for name, value in (("vendor_id", self.vendor_id), ("product_id", self.product_id)):
             if not 0 < value < 1 << 16:
                 raise ValueError(f"{name} {value:#x} is no USB number; give 0x0001 to 0xffff")

@@ -114,6 +114,9 @@ def build(
     rings: Annotated[
         bool, typer.Option("--rings", help="add ring oscillators, so that keys can be made on board")
     ] = False,
+    serial_number: Annotated[
+        str | None, typer.Option(help="on USB, to tell boards of one kind apart; boards with their link by USB")
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="seeds at once; by default what processors and memory allow")
     ] = None,
@@ -123,7 +126,16 @@ def build(
     """Build a board's bitstream, timing report and manifest."""
     from .commands import build_board
 
-    return build_board(board, out=out, seeds=seeds, free_running=free_running, rings=rings, jobs=jobs, as_json=as_json)
+    return build_board(
+        board,
+        out=out,
+        seeds=seeds,
+        free_running=free_running,
+        rings=rings,
+        serial_number=serial_number,
+        jobs=jobs,
+        as_json=as_json,
+    )
 
 
 @app.command(epilog="Example: qrelay flash ulx3s-85f --persistent")

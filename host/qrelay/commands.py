@@ -224,6 +224,7 @@ def build_board(
     seeds: int,
     free_running: bool,
     rings: bool,
+    serial_number: str | None,
     jobs: int | None,
     as_json: bool,
 ) -> int:
@@ -233,6 +234,13 @@ def build_board(
         from qrelay_boards.ecp5_board import with_rings
 
         board = with_rings(board)
+    if serial_number is not None:
+        from qrelay_boards.ecp5_board import with_serial_number
+
+        try:
+            board = with_serial_number(board, serial_number)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     def progress(message: str) -> None:
         print(message, file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from qrelay.protocol import PROTOCOL_HASH
 from qrelay.protocol.identity import Capability, Entropy
 from qrelay_boards import boards
 from qrelay_boards.build import build
-from qrelay_boards.ecp5_board import with_rings
+from qrelay_boards.ecp5_board import with_rings, with_serial_number
 from qrelay_boards.ecp5_rings import RING_LENGTHS
 from qrelay_boards.timing_report import TimingError
 from qrelay_boards.toolchain import ToolError, run_tool
@@ -102,6 +102,13 @@ def test_removed_logic_fails(tmp_path):
 
     with pytest.raises(TimingError, match="0 cells IDDRX2F in the netlist, at least 5 expected"):
         build(BOARD, out_dir=tmp_path, station=Silent(FACTS), minimum_cells=CELLS)
+
+
+def test_serial_number():
+    board = with_serial_number(boards()["ecpix5-85f-usb"], "A7")
+    assert (board.name, board.wiring.ulpi.serial_number) == ("ecpix5-85f-usb", "A7")
+    with pytest.raises(ValueError, match=r"^ulx3s-85f has a UART; only boards with their link by USB have"):
+        with_serial_number(BOARD, "A7")
 
 
 def test_removed_usb_device_fails(tmp_path):

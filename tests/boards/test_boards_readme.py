@@ -29,6 +29,15 @@ def test_boards_with_the_same_wiring_share_a_column():
     assert first == "| line 0 | **14+** U18 | **pmod0.1** T25 |"
 
 
+def test_boards_share_a_column_whatever_their_link_is():
+    plain, usb = boards()["ecpix5-85f"], boards()["ecpix5-85f-usb"]
+    crossed = replace(plain, name="crossed", wiring=replace(plain.wiring, uart_rx="R24", uart_tx="R26"))
+    rows = wiring_table([plain, usb, crossed]).splitlines()
+    assert rows[0] == "| use | `ecpix5-85f`, `ecpix5-85f-usb` | `crossed` |"
+    assert "| uart rx | R26 | R24 |" in rows
+    assert "| ulpi clk | H24 |  |" in rows
+
+
 def test_marks_must_be_there():
     with pytest.raises(ValueError, match=r"no lines '<!-- timing table -->' and '<!-- end of timing table -->'"):
         with_tables("<!-- timing table -->", {"timing": ""})

@@ -19,9 +19,17 @@ PLATFORMS = {
     "ecpix5-85f": ("ecpix5", "ECPIX585Platform"),
     "butterstick-85f": ("butterstick", "ButterStickPlatform"),
     "orangecrab-85f": ("orangecrab_r0_2", "OrangeCrabR0_2_85FPlatform"),
+    "ecpix5-85f-usb": ("ecpix5", "ECPIX585Platform"),
+    "butterstick-85f-usb": ("butterstick", "ButterStickPlatform"),
 }
 GEARING_PINS = {"ulx3s-85f": (28, 56), "ecpix5-85f": (33, 64), "orangecrab-85f": (7, 19)}
 """Capable header pins and all, as place and route accepts them (ECP5 notes of the project's design)."""
+
+
+def pins_of_bus(platform):
+    """Pins of the ULPI bus of a board in `amaranth_boards`, by signal."""
+    (resource,) = (r for r in platform.resources if any(getattr(io, "name", "") == "nxt" for io in r.ios))
+    return {signal.name: signal.ios[0] for signal in resource.ios if isinstance(signal, Subsignal)}
 
 
 def changed(wiring: Ecp5Wiring, **changes) -> Ecp5Wiring:
@@ -76,7 +84,15 @@ def test_oscillator_port_and_lamps_are_those_of_amaranth_boards(name):
     # That description of the OrangeCrab has bank addresses of its memory on pins that it also gives to the header (N3)
     # and to a lamp (M3); no memory can be there.
     assert [uses[pin] for pin in fast if pin in uses] == ([{"ddr3.ba"}] if name == "orangecrab-85f" else [])
-    if any("uart.rx" in paths for paths in uses.values()):
+    if wiring.ulpi is not None:
+        bus = pins_of_bus(other)
+        ulpi = wiring.ulpi
+        assert tuple(bus.pop("data").names) == ulpi.data
+        assert {signal: pins.names for signal, pins in bus.items()} == {
+            signal: [getattr(ulpi, signal)] for signal in ("clk", "dir", "nxt", "stp", "rst")
+        }
+        assert (bus["clk"].dir == "o", bus["rst"].invert) == (ulpi.clk_out, ulpi.rst_low)
+    elif any("uart.rx" in paths for paths in uses.values()):
         assert (uses[wiring.uart_rx], uses[wiring.uart_tx]) == ({"uart.rx"}, {"uart.tx"})
     else:
         assert {wiring.uart_rx, wiring.uart_tx} <= set(wiring.pins.sites)
@@ -108,6 +124,9 @@ def test_pin_on_the_other_edge():
         ({"probe": "28+"}, r"header pin '28\+' does not exist; there are: 0\+, 0-"),
         ({"probe": "R16"}, r"header pin 'R16' does not exist"),
         ({"uart_rx": "A1"}, r"pin 'A1' is no input or output of the LFE5U-85F in this package"),
+        ({"uart_rx": None}, "^a board needs one link: uart_rx and uart_tx, or ulpi$"),
+        ({"uart_rx": None, "uart_tx": None}, "^a board needs one link"),
+        ({"ulpi": boards()["ecpix5-85f-usb"].wiring.ulpi}, "^a board needs one link"),
         ({"probe": None, "start_out": None, "lines": ()}, "^a board needs at least one output"),
         ({"start_in": None, "detectors": ()}, "^a board needs at least one output .* and one input"),
         (

@@ -219,6 +219,8 @@ def test_oscillator_that_makes_no_bus_clock():
     [
         ({"data": ("a",)}, "^1 ULPI data pins: the bus has 8$"),
         ({"product_id": 0}, "^product_id 0x0 is no USB number; give 0x0001 to 0xffff$"),
+        ({"serial_number": ""}, "^serial number '': give 1 to 32 letters and digits$"),
+        ({"serial_number": "a b"}, "^serial number 'a b': give"),
         ({"vendor_id": 1 << 16}, "^vendor_id 0x10000 is no USB number"),
     ],
 )

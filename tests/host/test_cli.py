@@ -138,6 +138,9 @@ def test_failure_is_exit_code_1(monkeypatch, capsys):
     code, _, err = call(monkeypatch, capsys, "info", "socket://127.0.0.1:9")
     assert code == 1
     assert err.startswith("error: cannot open socket://127.0.0.1:9")
+    code, _, err = call(monkeypatch, capsys, "build", "ulx3s-85f", "--serial-number", "A7")
+    assert code == 2
+    assert "ulx3s-85f has a UART; only boards with their link by USB have a serial number" in err
     code, _, err = call(monkeypatch, capsys, "flash", "ulx3s-85f", "--bitstream", "/nowhere.bit")
     assert code == 1
     assert "/nowhere.bit" in err
