@@ -19,7 +19,7 @@ from qrelay.protocol.usb import HIGH_SPEED_BPS
 from .board import Board, Crossing
 from .clock_plan import ClockPlan
 from .pins import PinError, PinMap
-from .ulpi_pins import USB_CELLS, USB_CROSSINGS, UlpiPins
+from .ulpi_pins import USB_CELLS, UlpiPins
 
 __all__ = [
     "CROSSINGS",
@@ -336,7 +336,7 @@ def ecp5_board(
         crossings=(
             *CROSSINGS,
             *(CHAIN_CROSSINGS if wiring.chains else ()),
-            *(USB_CROSSINGS if ulpi else ()),
+            *(ulpi.crossings if ulpi else ()),
         ),
         chains={f"detector_{d}": TAPS for d in wiring.chains},
         rings=wiring.rings,

@@ -6,22 +6,11 @@ from qrelay.protocol.usb import PRODUCT_ID, VENDOR_ID
 
 from .board import Crossing
 
-__all__ = ["USB_CELLS", "USB_CROSSINGS", "USB_HZ", "UlpiPins"]
+__all__ = ["USB_CELLS", "USB_HZ", "UlpiPins"]
 
 USB_HZ = 60_000_000
 """Clock of the ULPI bus."""
 
-USB_CROSSINGS = (
-    # Pointers in Gray code: their bits may differ by less than a clock of the side that sends them.
-    Crossing("word_clock", "usb_clock", 13.1, "fill of the byte queues in Gray code, synchronised"),
-    Crossing("usb_clock", "word_clock", 13.1, "fill of the byte queues in Gray code, reset, synchronised"),
-    Crossing("osc_clock", "usb_clock", 16.6, "reset, synchronised"),
-    # Of the 16.67 ns of a clock ULPI 1.1 leaves 7.6 ns inwards and 10.6 ns outwards. The tool does not know the delays
-    # of clock tree and pads: inwards they cancel in part, outwards they add up and need what the limit leaves.
-    Crossing("async", "usb_clock", 7.6, "ULPI bus, which the transceiver may change until 9 ns after its clock"),
-    Crossing("usb_clock", "async", 8.6, "ULPI bus, which the transceiver reads from 6 ns before its clock on"),
-)
-"""Pairs of clocks between which data pass, beside those of every board."""
 USB_CELLS = {"usb_clock:TRELLIS_FF": 500, "usb_clock:DP16KD": 4}
 """At least so many flip-flops and block RAMs have the clock of the USB device."""
 
@@ -73,6 +62,24 @@ class UlpiPins:
         """Pins by use."""
         data = {f"ulpi_data_{bit}": pin for bit, pin in enumerate(self.data)}
         return data | {f"ulpi_{use}": getattr(self, use) for use in ("clk", "dir", "nxt", "stp", "rst")}
+
+    @property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """Pairs of clocks between which data pass, beside those of every board.
+
+        Of the 16.7 ns of a clock ULPI 1.1 leaves 7.6 ns inwards and 10.6 ns outwards; where the FPGA makes the clock 10.6
+        and 13.6 ns, less the way of the clock to its pin inwards. The tool knows neither the delays of pads nor that of
+        the clock tree. Outwards they add up, and 2 ns are kept back for them.
+        """
+        outwards = 11.6 if self.clk_out else 8.6
+        return (
+            # Pointers in Gray code: their bits may differ by less than a clock of the side that sends them.
+            Crossing("word_clock", "usb_clock", 13.1, "fill of the byte queues in Gray code, synchronised"),
+            Crossing("usb_clock", "word_clock", 13.1, "fill of the byte queues in Gray code, reset, synchronised"),
+            Crossing("osc_clock", "usb_clock", 16.6, "reset, synchronised"),
+            Crossing("async", "usb_clock", 7.6, "ULPI bus, from the pins"),
+            Crossing("usb_clock", "async", outwards, "ULPI bus, to the pins"),
+        )
 
     @property
     def pads(self) -> tuple[str, ...]:
