@@ -67,9 +67,9 @@ class UlpiPins:
     def crossings(self) -> tuple[Crossing, ...]:
         """Pairs of clocks between which data pass, beside those of every board.
 
-        Of the 16.7 ns of a clock ULPI 1.1 leaves 7.6 ns inwards and 10.6 ns outwards; where the FPGA makes the clock 10.6
-        and 13.6 ns, less the way of the clock to its pin inwards. The tool knows neither the delays of pads nor that of
-        the clock tree. Outwards they add up, and 2 ns are kept back for them.
+        Of the 16.7 ns of a clock ULPI 1.1 leaves 7.6 ns inwards and 10.6 ns outwards; where the FPGA makes the clock,
+        10.6 and 13.6 ns, less the way of the clock to its pin inwards. The tool knows neither the delays of pads nor
+        that of the clock tree. Outwards they add up, and 2 ns are kept back for them.
         """
         outwards = 11.6 if self.clk_out else 8.6
         return (
