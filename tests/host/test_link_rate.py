@@ -1,6 +1,7 @@
 """Event rate of a link: computed from the packets on the wire, and measured on a station in Python."""
 
 import json
+import os
 import threading
 import time
 from dataclasses import replace
@@ -12,8 +13,9 @@ from fake_station import IDENTITY, FakeStation
 from qrelay import cli
 from qrelay.board import Board
 from qrelay.errors import RunError
+from qrelay.link import Link
 from qrelay.link_rate import bytes_per_packet, link_records_per_second, measure, records_per_second
-from qrelay.protocol.packets import frame_packet
+from qrelay.protocol.packets import EVENT_BASE, frame_packet
 from qrelay.protocol.records import RecordKind
 
 SLOTS_PER_S = 304_520_000
@@ -109,6 +111,44 @@ def test_losses_are_told():
         rate = measure(board, 0.5)
     assert rate.damaged_frames > 0
     assert rate.lost >= 29
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
+def test_terminal_at_full_speed_loses_nothing():
+    """Half a million records through a terminal of the system, as fast as it takes them, in parts as USB makes them."""
+    count, per_packet = 500_000, 25
+    wire = b"".join(
+        frame_packet(
+            EVENT_BASE + RecordKind.CLICK,
+            sequence % 256,
+            (first % 2**32).to_bytes(4, "little") + np.arange(first, first + per_packet, dtype="<u8").tobytes(),
+        )
+        for sequence, first in enumerate(range(0, count, per_packet))
+    )
+    import tty
+
+    controller, terminal = os.openpty()
+    tty.setraw(terminal)
+    link = Link.open(os.ttyname(terminal))
+    try:
+        for part in range(0, len(wire), 512):
+            sent = memoryview(wire)[part : part + 512]
+            while sent:
+                sent = sent[os.write(controller, sent) :]
+        taken = []
+        for _ in range(500):
+            taken += [int(slot) for slot in link.take(RecordKind.CLICK)["slot"]]
+            if len(taken) >= count:
+                break
+            time.sleep(0.01)
+        statistics = link.statistics
+    finally:
+        link.close()
+        os.close(controller)
+        os.close(terminal)
+    assert taken == list(range(count))
+    assert statistics.damaged_frames == 0
+    assert not any([*statistics.lost_records, *statistics.discarded_records])
 
 
 def test_station_without_clicks(monkeypatch):
