@@ -109,6 +109,9 @@ def netlist(tmp_path):
         "pll": {"type": "EHXPLLL", "connections": {"CLKOS": [5]}},
         "buffer": {"type": "TRELLIS_IO", "connections": {"B": [2], "O": [6]}},
         "idle": {"type": "TRELLIS_IO", "connections": {"B": [3], "I": ["0"]}},
+        "register": {"type": "TRELLIS_FF", "connections": {"CLK": [5]}},
+        "ram": {"type": "DP16KD", "connections": {"CLKA": [5], "CLKB": [6]}},
+        "fixed": {"type": "DP16KD", "connections": {"CLKA": [5], "CLKB": ["0"]}},
     }
     module = {
         "attributes": {"top": "1"},
@@ -130,6 +133,20 @@ def test_removed_parts_are_noticed(netlist):
     ]
 
 
+SOURCES = {"word_clock": ("EHXPLLL", "CLKOS"), "reference_clock": ("pad", "line_0_0__io")}
+
+
+def test_cells_by_their_clock(netlist):
+    cells = netlist_cells(netlist, SOURCES)
+    assert {kind: count for kind, count in cells.items() if "clock:" in kind} == {
+        "word_clock:TRELLIS_FF": 1,
+        "word_clock:DP16KD": 2,
+        "reference_clock:DP16KD": 1,
+    }
+    assert check_cells(cells, {"word_clock:DP16KD": 2, "usb_clock:TRELLIS_FF": 500}, []) == [
+        "0 cells usb_clock:TRELLIS_FF in the netlist, at least 500 expected: part of the design was removed"
+    ]
+
+
 def test_clocks_by_their_source(netlist):
-    sources = {"word_clock": ("EHXPLLL", "CLKOS"), "reference_clock": ("pad", "line_0_0__io")}
-    assert clock_names(netlist, sources) == {"x.clk": "word_clock", "y.clk": "word_clock", "pad": "reference_clock"}
+    assert clock_names(netlist, SOURCES) == {"x.clk": "word_clock", "y.clk": "word_clock", "pad": "reference_clock"}
