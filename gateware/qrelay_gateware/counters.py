@@ -93,22 +93,27 @@ class Counters(wiring.Component):
         clear = Signal()
         pause = Signal()
         place = Signal(range(_PLACES))
-        latching = Signal(range(_PLACES + 1))
-        clearing = Signal(range(_PLACES + 1))
+        # Places that a latch or a clear has still to visit, and whether there are any, from a register.
+        to_latch = Signal(range(_PLACES + 1))
+        to_clear = Signal(range(_PLACES + 1))
+        latching = Signal()
+        clearing = Signal()
         from_zero = Signal()
         """The latch found a clear that had not been through the memory: all counts as zero."""
         m.d.comb += pause.eq(latch | clear)
-        m.d.sync += [latch.eq(self.latch & (latching <= 1) & ~latch), clear.eq(self.clear)]
+        m.d.sync += [latch.eq(self.latch & (to_latch <= 1) & ~latch), clear.eq(self.clear)]
         with m.If(~pause):
             m.d.sync += [
                 place.eq(Mux(place == _PLACES - 1, 0, place + 1)),
-                latching.eq(latching - (latching != 0)),
-                clearing.eq(clearing - (clearing != 0)),
+                to_latch.eq(to_latch - latching),
+                to_clear.eq(to_clear - clearing),
+                latching.eq(to_latch > 1),
+                clearing.eq(to_clear > 1),
             ]
         with m.If(latch):
-            m.d.sync += [latching.eq(_PLACES), clearing.eq(0), from_zero.eq(clearing != 0)]
+            m.d.sync += [to_latch.eq(_PLACES), latching.eq(1), from_zero.eq(clearing), to_clear.eq(0), clearing.eq(0)]
         with m.If(clear):
-            m.d.sync += clearing.eq(_PLACES)
+            m.d.sync += [to_clear.eq(_PLACES), clearing.eq(1)]
 
         recent = {name: Signal(_RECENT_BITS, name=f"recent_{name}") for name in _NAMES}
         aside = {name: Signal(_RECENT_BITS, name=f"aside_{name}") for name in _NAMES}
@@ -121,20 +126,20 @@ class Counters(wiring.Component):
         with m.Switch(place):
             for n, name in enumerate(_NAMES):
                 with m.Case(n):
-                    with m.If(latching != 0):
+                    with m.If(latching):
                         m.d.sync += added.eq(aside[name])
                     with m.Else():
                         m.d.sync += added.eq(recent[name])
-                        with m.If(clearing == 0):
+                        with m.If(~clearing):
                             m.d.sync += recent[name].eq(step[name])
         with m.If(pause):
             m.d.sync += [recent[name].eq(step[name]) for name in _NAMES]
         visit = {
             "place": place,
             "acts": ~pause,
-            "copies": latching != 0,
-            "clears": clearing != 0,
-            "from_zero": from_zero & (latching != 0),
+            "copies": latching,
+            "clears": clearing,
+            "from_zero": from_zero & latching,
         }
         self._totals(m, added, visit)
         return m

@@ -17,6 +17,8 @@ QUERY_LATENCY = 2
 """Clocks from `query` to `mapped` and `writable`."""
 READ_LATENCY = 7
 """Clocks from `read` to `read_value`."""
+_PAGE = 256
+"""Addresses that settings are known by: none of these pages has anything but registers."""
 _CHUNK = 8
 """Registers per first-stage read multiplexer."""
 
@@ -106,25 +108,12 @@ def read_path(m, bank, identity_words) -> None:
     m.d.comb += lookup.addr.eq(bank.bus.address)
     m.d.comb += lookup.en.eq(asked)
 
-    # Settings read back from a memory with all that was written: multiplexers for them would be the larger part of the
-    # bank. Bits above the width of a register are in there too.
-    resets = [0] * len(entries)
-    for group in GROUPS:
-        for base, register in group.addressed():
-            for word in range(register_words(register)):
-                resets[base + word] = register.reset >> 32 * word & 0xFFFFFFFF
-    m.submodules.settings = settings = Memory(shape=unsigned(32), depth=decoder.depth, init=resets)
-    written = settings.write_port()
-    setting = settings.read_port()
-    m.d.comb += [
-        written.en.eq(bank.bus.write & _within(bank.bus.address, 0, settings.depth)),
-        written.addr.eq(bank.bus.address),
-        written.data.eq(bank.bus.write_value),
-        setting.addr.eq(bank.bus.address),
-        setting.en.eq(bank.bus.read),
-    ]
+    kept = _kept(m, bank, identity_words)
+    copied = [(n, window) for n, window in enumerate(WINDOWS) if is_copied(window)]
+    for name, _, _ in _asked_elsewhere():
+        m.d.comb += getattr(bank, f"read_{name}").address.eq(bank.bus.address)
 
-    # Stage 1: the decoder's block RAM, comparators of windows and stored groups, the bank's own tables.
+    # Stage 1: the decoder's block RAM, comparators of windows and stored groups, what the bank keeps itself.
     elsewhere = _asked_elsewhere()
     asked_1 = Signal()
     read_1 = Signal()
@@ -141,24 +130,21 @@ def read_path(m, bank, identity_words) -> None:
             m.d.sync += hits_1[n].eq(_within(bank.bus.address, window.base, window.depth))
         for n, (_, base, depth) in enumerate(elsewhere):
             m.d.sync += elsewhere_1[n].eq(_within(bank.bus.address, base, depth))
-    table_value_1 = _tables(m, bank, identity_words)
 
     # Stage 2: registered RAM outputs; the answer to a query.
     read_2 = Signal()
     address_2 = Signal(ADDRESS_BITS)
     entry_2 = Signal(entry_layout)
-    table_value_2 = Signal(32)
-    setting_2 = Signal(32)
-    is_table_2 = Signal()
+    kept_2 = Signal(32)
+    copied_2 = Signal(len(copied))
     elsewhere_2 = Signal(len(elsewhere))
     m.d.sync += read_2.eq(read_1)
     writable_windows = Cat(Const(window.access != "ro", 1) for window in WINDOWS)
     with m.If(asked_1):
         m.d.sync += address_2.eq(address_1)
         m.d.sync += entry_2.eq(lookup.data)
-        m.d.sync += table_value_2.eq(table_value_1)
-        m.d.sync += setting_2.eq(setting.data)
-        m.d.sync += is_table_2.eq(Cat(hits_1[n] for n, window in enumerate(WINDOWS) if is_copied(window)).any())
+        m.d.sync += kept_2.eq(kept)
+        m.d.sync += copied_2.eq(Cat(hits_1[n] for n, _ in copied))
         m.d.sync += elsewhere_2.eq(elsewhere_1)
         m.d.sync += bank.bus.mapped.eq((is_register_1 & lookup.data.mapped) | hits_1.any())
         m.d.sync += bank.bus.writable.eq((is_register_1 & lookup.data.writable) | (hits_1 & writable_windows).any())
@@ -179,9 +165,10 @@ def read_path(m, bank, identity_words) -> None:
         m.d.sync += address_3.eq(address_2)
         m.d.sync += window_value_3.eq(0)
         with m.If(entry_2.setting):
-            m.d.sync += window_value_3.eq(setting_2 & Cat(entry_2.top_bit >= bit for bit in range(32)))
-        with m.If(is_table_2):
-            m.d.sync += window_value_3.eq(table_value_2)
+            m.d.sync += window_value_3.eq(kept_2 & Cat(entry_2.top_bit >= bit for bit in range(32)))
+        for n, (_, window) in enumerate(copied):
+            with m.If(copied_2[n]):
+                m.d.sync += window_value_3.eq(kept_2[: window.width])
         for n, (name, _, _) in enumerate(elsewhere):
             with m.If(elsewhere_2[n]):
                 m.d.sync += window_value_3.eq(getattr(bank, f"read_{name}").value)
@@ -253,31 +240,37 @@ def read_path(m, bank, identity_words) -> None:
             m.d.sync += held_address.eq(0)
 
 
-def _tables(m, bank, identity_words) -> Signal:
-    """Memory that answers reads of the identity and of the writable tables that can be read."""
-    copied = sorted((window for window in WINDOWS if is_copied(window)), key=lambda window: -window.depth)
-    offsets = {}
-    size = 0
-    for window in copied:
-        offsets[window.name] = size
-        size += window.depth
-    depth = 1 << ceil_log2(size)
-    init = [0] * depth
-    init[offsets["identity"] : offsets["identity"] + len(identity_words)] = identity_words
-    m.submodules.tables = tables = Memory(shape=unsigned(32), depth=depth, init=init)
-    read = tables.read_port()
-    write = tables.write_port()
-    m.d.comb += read.en.eq(bank.bus.read)
-    for window in copied:
-        bits = ceil_log2(window.depth)
-        with m.If(_within(bank.bus.address, window.base, window.depth)):
-            m.d.comb += read.addr.eq(offsets[window.name] | bank.bus.address[:bits])
-        if window.access == "rw":
-            table = getattr(bank, f"table_{window.name}")
-            with m.If(table.enable):
-                m.d.comb += write.en.eq(1)
-                m.d.comb += write.addr.eq(offsets[window.name] | table.address)
-                m.d.comb += write.data.eq(table.value)
-    for name, _, _ in _asked_elsewhere():
-        m.d.comb += getattr(bank, f"read_{name}").address.eq(bank.bus.address)
+def _kept(m, bank, identity_words) -> Signal:
+    """Memory of all that reads back as it was written, and of the identity, at the addresses of the register map.
+
+    Multiplexers for the settings would be the larger part of the bank. Bits above the width of a register or window are
+    in there too; keys are not.
+    """
+    written = [(window.base, window.depth) for window in WINDOWS if is_copied(window) and window.access == "rw"]
+    init = [0] * (1 << ceil_log2(max(base + depth for base, depth in written)))
+    init[: len(identity_words)] = identity_words
+    pages: set[int] = set()
+    for group in GROUPS:
+        for base, register in group.addressed():
+            if register.access == "rw":
+                for word in range(register_words(register)):
+                    init[base + word] = register.reset >> 32 * word & 0xFFFFFFFF
+        pages.update(range(group.base // _PAGE, (group.base + group.words - 1) // _PAGE + 1))
+    secret = [window.name for window in WINDOWS if window.access == "wo" and window.base // _PAGE in pages]
+    if secret:
+        raise ValueError(
+            f"window {secret[0]} shares {_PAGE} addresses with registers; its words would be kept with theirs"
+        )
+    written += [(page * _PAGE, _PAGE) for page in sorted(pages)]
+    m.submodules.kept = kept = Memory(shape=unsigned(32), depth=len(init), init=init)
+    write = kept.write_port()
+    read = kept.read_port()
+    address = bank.bus.address
+    m.d.comb += [
+        write.en.eq(bank.bus.write & reduce(or_, (_within(address, base, depth) for base, depth in written))),
+        write.addr.eq(address),
+        write.data.eq(bank.bus.write_value),
+        read.addr.eq(address),
+        read.en.eq(bank.bus.read),
+    ]
     return read.data
