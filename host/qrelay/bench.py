@@ -94,6 +94,7 @@ def describe_identity(identity: Identity) -> dict[str, Any]:
         "simulated": bool(identity.capabilities & Capability.SIMULATED),
         "gateware_version": ".".join(map(str, identity.version)),
         "protocol_hash": f"{identity.protocol_hash:016x}",
+        "build_id": f"{identity.build_id:016x}",
         "slot_rate_hz": identity.slot_rate_numerator_hz / identity.slot_rate_denominator,
         "clock_error_ppb": identity.clock_error_ppb,
         "external_reference": bool(identity.capabilities & Capability.EXTERNAL_REFERENCE),

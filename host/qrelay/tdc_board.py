@@ -27,7 +27,7 @@ _CODES = 1 << CODE_BITS
 _SLOWEST_OSCILLATOR_HZ = 20e6
 """The oscillator on the die has 25.8 MHz, 15 % more or less."""
 _LONGEST_CLEAR_S = 2.0
-_FILE_KIND = "qrelay tdc calibration 1"
+_FILE_KIND = "qrelay tdc calibration 2"
 
 
 def chained_detectors(board: Board) -> tuple[int, ...]:
@@ -134,10 +134,11 @@ def report(calibration: TdcCalibration) -> dict[str, float]:
 
 
 def save_file(path: Path, board: Board, found: Mapping[int, TdcCalibration], bitstream_sha256: str = "") -> None:
-    """Keep calibrations in a JSON file; `bitstream_sha256` tells of which bitstream they are."""
+    """Keep calibrations in a JSON file, with the station's build id; `bitstream_sha256` tells of which bitstream."""
     document = {
         "kind": _FILE_KIND,
         "board": board.identity.board,
+        "build_id": f"{board.identity.build_id:016x}",
         "bitstream_sha256": bitstream_sha256,
         "detectors": {
             str(detector): {
@@ -155,17 +156,23 @@ def save_file(path: Path, board: Board, found: Mapping[int, TdcCalibration], bit
 def load_file(path: Path, board: Board, bitstream_sha256: str = "") -> dict[int, dict[str, Any]]:
     """Load tables and settings of a file into the station; returns what it says of each detector.
 
-    Raises ConfigError for a file of another kind, board or (where both are known) bitstream.
+    Raises ConfigError for a file of another kind, board, build id or (where both are known) bitstream.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        kind, name = document["kind"], document["board"]
+        kind, name, build_id = document["kind"], document["board"], document["build_id"]
         detectors = {int(detector): entry for detector, entry in document["detectors"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is no calibration ({error!r}); make one with `qrelay calibrate --out`") from error
     if kind != _FILE_KIND or name != board.identity.board:
         raise ConfigError(
             f"{path}: {kind!r} of board {name!r} is not for {board.identity.board!r}; calibrate this board"
+        )
+    held = f"{board.identity.build_id:016x}"
+    if build_id != held:
+        raise ConfigError(
+            f"{path} belongs to build id {build_id}, but the station holds {held}: every bitstream has its own chains; "
+            "calibrate again"
         )
     written = document.get("bitstream_sha256", "")
     if written and bitstream_sha256 and written != bitstream_sha256:

@@ -1,12 +1,10 @@
 """Offsets of detectors with carry chains: how late their hits are, by the way from pad to chain.
 
 They belong to a bitstream, as each has its own ways, and are kept in the user's data folder under its SHA-256. The
-bitstream cannot hold its own hash, so the user says which file was flashed. They are taken from the detector's delay,
-not from its table of times: the table knows only two slots, and an earlier time than its first would end in the slots
+user says which file was flashed, and its build id must be the station's. They are taken from the detector's delay, not from its table of times: the table knows only two slots, and an earlier time than its first would end in the slots
 of another capture.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -16,12 +14,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .bitstream_file import check_bitstream
 from .config import RunConfig
 from .errors import ConfigError
 from .protocol.identity import Identity
 from .protocol.units import FINES_PER_SLOT
 
-__all__ = ["Offset", "bitstream_sha256", "load_offsets", "offsets_path", "save_offsets", "subtract_offsets"]
+__all__ = ["Offset", "load_offsets", "offsets_path", "save_offsets", "subtract_offsets"]
 
 _KIND = "qrelay tdc offsets 1"
 _REMEDY = "measure with `qrelay calibrate URL --bitstream FILE --wire LINE:DETECTOR`"
@@ -40,14 +39,6 @@ class Offset:
     def standard_error(self) -> float:
         """Of the mean, by scatter alone: all edges meet the same code, whose error in the table stays."""
         return self.std / math.sqrt(self.n)
-
-
-def bitstream_sha256(path: Path) -> str:
-    """SHA-256 of a bitstream file. Raises ConfigError if it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigError(f"bitstream {path}: {error.strerror}; give the file that was flashed") from error
 
 
 def offsets_path(sha256: str) -> Path:
@@ -113,7 +104,7 @@ def subtract_offsets(config: RunConfig, identity: Identity) -> tuple[RunConfig, 
         return config, []
     if config.receiver.bitstream is None:
         return config, [f"receiver.bitstream is not set: hits are not corrected for the way to the chain; {_REMEDY}"]
-    offsets = load_offsets(bitstream_sha256(Path(config.receiver.bitstream)), identity.board)
+    offsets = load_offsets(check_bitstream(Path(config.receiver.bitstream), identity), identity.board)
     detectors = list(config.receiver.detectors)
     warnings = []
     for d in chained:

@@ -9,15 +9,17 @@ from fake_station import IDENTITY, FakeStation
 from test_cli import call
 
 from qrelay import commands_selftest
+from qrelay.bitstream_file import BUILD_ID_COMMENT
 from qrelay.board import Board
 from qrelay.errors import CalibrationError, ConfigError
-from qrelay.protocol.identity import Phy
+from qrelay.protocol.identity import Capability, Phy
 from qrelay.protocol.registers import window
 from qrelay.status import State
 from qrelay.tdc_board import code_density, load_file, measure, save_file
 from qrelay.tdc_calibration import calibrate
 
 CHAINS = (0, 2)
+BUILD_ID = 0x1122
 
 
 def counts_of(detector, hits=300_000):
@@ -30,11 +32,18 @@ def counts_of(detector, hits=300_000):
     return random.multinomial(hits, widths / widths.sum())
 
 
+def board_identity():
+    """A board's, with two chains."""
+    capabilities = IDENTITY.capabilities & ~Capability.SIMULATED
+    chained = replace(IDENTITY, phy=Phy.TDC, chains=0b0101, fine_first=0, fine_step=1)
+    return replace(chained, capabilities=capabilities, build_id=BUILD_ID)
+
+
 class ChainedStation(FakeStation):
     """Two detectors with a chain; codes stand in the window once counting has stopped."""
 
     def __init__(self):
-        super().__init__(replace(IDENTITY, phy=Phy.TDC, chains=0b0101, fine_first=0, fine_step=1))
+        super().__init__(board_identity())
         self.put("system.state", State.CLOCK_LOCKED)
         self.counted = None
         self.on_strobe = self._strobe
@@ -128,7 +137,7 @@ def test_kept_and_loaded(station, tmp_path):
 def test_command(station, tmp_path, monkeypatch, capsys):
     path = tmp_path / "tdc.json"
     bitstream = tmp_path / "a.bit"
-    bitstream.write_bytes(b"bits")
+    bitstream.write_bytes(f"{BUILD_ID_COMMENT}{BUILD_ID:016x}".encode())
     options = ("--hits", 200_000, "--out", path, "--bitstream", bitstream)
     code, out, _ = call(monkeypatch, capsys, "calibrate", station.url, *options, "--json")
     assert code == 0

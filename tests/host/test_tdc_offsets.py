@@ -10,14 +10,19 @@ from test_calibrate import ChainedStation
 from test_cli import call
 
 from qrelay import loopback
+from qrelay.bitstream_file import BUILD_ID_COMMENT, bitstream_sha256, check_bitstream
 from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
 from qrelay.errors import ConfigError
 from qrelay.loopback import Pattern
-from qrelay.tdc_offsets import Offset, bitstream_sha256, load_offsets, offsets_path, save_offsets, subtract_offsets
+from qrelay.protocol.identity import Capability
+from qrelay.tdc_offsets import Offset, load_offsets, offsets_path, save_offsets, subtract_offsets
 
 SHA = "ab" * 32
-CHAINED = replace(IDENTITY, chains=0b0101)
+BUILD_ID = 0x0123456789ABCDEF
+CHAINED = replace(
+    IDENTITY, chains=0b0101, build_id=BUILD_ID, capabilities=IDENTITY.capabilities & ~Capability.SIMULATED
+)
 INJECTED = {0: -1700.0, 2: -903.0}
 
 
@@ -35,8 +40,13 @@ def run_config(bitstream=None, subtract=True):
 @pytest.fixture
 def bitstream(tmp_path):
     path = tmp_path / "a.bit"
-    path.write_bytes(b"bits")
+    path.write_bytes(file_of(BUILD_ID))
     return path
+
+
+def file_of(build_id):
+    """Head of a bitstream as ecppack writes it: comments between zeros."""
+    return f"\xff\0Part: X\0{BUILD_ID_COMMENT}{build_id:016x}\0\xff".encode("latin-1")
 
 
 @pytest.mark.parametrize("line", range(8))
@@ -55,6 +65,7 @@ def test_command_recovers_injected_offsets(bitstream, monkeypatch, capsys):
         return np.rint(edges + random.normal(0, 5, len(edges))).astype(np.int64)
 
     monkeypatch.setattr(loopback, "_clicks", clicks)
+    monkeypatch.setattr("test_calibrate.BUILD_ID", BUILD_ID)
     # A cable of one slot.
     options = ("--hits", 200_000, "--bitstream", bitstream, "--wire", "3:0", "--wire", "6:2", "--cable-ns", 3.283857)
     with ChainedStation() as station:
@@ -123,3 +134,35 @@ def test_missing_offsets_warn(bitstream):
     assert "qrelay calibrate URL --bitstream FILE --wire" in warning
     with pytest.raises(ConfigError, match="give the file that was flashed"):
         subtract_offsets(run_config("absent.bit"), CHAINED)
+
+
+def test_file_of_another_build_is_refused(bitstream, tmp_path, monkeypatch, capsys):
+    """In a run, in a calibration, and when one is loaded: the station tells which bitstream it holds."""
+    other = tmp_path / "b.bit"
+    other.write_bytes(file_of(BUILD_ID ^ 1))
+    message = "b.bit has build id 0123456789abcdee, but the station fake holds 0123456789abcdef"
+    with pytest.raises(ConfigError, match=message):
+        subtract_offsets(run_config(other), CHAINED)
+    monkeypatch.setattr("test_calibrate.BUILD_ID", BUILD_ID)
+    kept = tmp_path / "tdc.json"
+    with ChainedStation() as station:
+        options = ("--hits", 200_000, "--out", kept)
+        code, _, err = call(monkeypatch, capsys, "calibrate", station.url, "--bitstream", other, *options)
+        assert (code, kept.exists()) == (2, False)
+        assert "give the file that was flashed, or flash this one" in err
+        assert call(monkeypatch, capsys, "calibrate", station.url, "--bitstream", bitstream, *options)[0] == 0
+    monkeypatch.setattr("test_calibrate.BUILD_ID", BUILD_ID ^ 1)
+    with ChainedStation() as station:
+        code, _, err = call(monkeypatch, capsys, "calibrate", station.url, "--load", kept)
+        assert code == 2
+        assert "belongs to build id 0123456789abcdef, but the station holds 0123456789abcdee" in err
+
+
+def test_file_without_a_build_id_is_refused(tmp_path):
+    path = tmp_path / "old.bit"
+    for content in (b"bits", BUILD_ID_COMMENT.encode() + b"cut", BUILD_ID_COMMENT.encode() + b"no hexadecimal digits"):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match="has no build id in its head"):
+            check_bitstream(path, CHAINED)
+    simulated = replace(CHAINED, build_id=0, capabilities=CHAINED.capabilities | Capability.SIMULATED)
+    assert check_bitstream(path, simulated) == bitstream_sha256(path)
