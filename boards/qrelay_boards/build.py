@@ -211,12 +211,7 @@ def _elaborate(
         return {suffix: text if isinstance(text, str) else text.decode() for suffix, text in contents.items()}
 
     facts = board.facts(plan)
-    recipe = [
-        board.name,
-        _synthesis(board, plan),
-        f"{seeds} seeds",
-        *(" ".join(_options(board, s)) for s in (1, seeds)),
-    ]
+    recipe = [board.name, _synthesis(board, plan), f"{seeds} seeds", *_options(board, seeds)]
     identifier = build_id(files(facts), recipe, tools)
     for suffix, text in files(replace(facts, build_id=identifier)).items():
         (out_dir / f"{TOP}.{suffix}").write_text(text)

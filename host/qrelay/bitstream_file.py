@@ -45,8 +45,7 @@ def check_bitstream(path: Path, identity: Identity) -> str:
         found = bitstream_build_id(path)
         if found is None:
             raise ConfigError(
-                f"bitstream {path} has no build id in its head; give a file of `qrelay build`, and build it again if it "
-                "is an old one"
+                f"bitstream {path} has no build id in its head; give a file of `qrelay build`, built anew if it is old"
             )
         if found != identity.build_id:
             raise ConfigError(

@@ -100,7 +100,7 @@ def _offsets(board: Board, wires: Mapping[int, int], cable_ns: float, sha256: st
     load_offsets(sha256, board.identity.board)  # what cannot be added to is told before the measurement
     rate = board.identity.slot_rate_numerator_hz / board.identity.slot_rate_denominator
     offsets = measure_offsets(board, wires, cable_fines=round(cable_ns * 1e-9 * rate * FINES_PER_SLOT))
-    path = save_offsets(sha256, board.identity.board, offsets)
+    path = save_offsets(sha256, board.identity.board, offsets, board.identity.build_id)
     print(f"offsets kept in {path}", file=sys.stderr)
     return offsets
 

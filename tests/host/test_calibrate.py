@@ -161,7 +161,7 @@ def test_command_on_a_board_without_chains(monkeypatch, capsys):
 def test_selftest_calibrates_the_chains_first(station, monkeypatch, capsys, as_json):
     """Figures of each chain before the loop-back, whose clicks mean nothing without tables."""
 
-    def no_loop(board, wanted, *, cable_fines):
+    def no_loop(board, wanted, *, cable_fines, offsets):
         assert any(times_of(station, 0))
         return []
 
