@@ -32,7 +32,7 @@ def calibrate_station(
     url: str,
     *,
     detectors: Sequence[int],
-    hits: int,
+    hits: int | None,
     out: Path | None,
     load: Path | None,
     bitstream: Path | None,

@@ -53,7 +53,12 @@ class ChainedStation(FakeStation):
         if name == "tdc.clear":
             self.counted = None
 
+    def let_time_pass(self):
+        """The clock runs when it is looked at."""
+        self.put("system.uptime", self.get("system.uptime") + (1 << 24))
+
     def _show(self):
+        self.let_time_pass()
         detector = self.get("tdc.detector")
         # Counting needs the right source and the settings of a chain that is not calibrated.
         ready = self.get(f"tdc.oscillator_{detector}") and self.get(f"tdc.low_from_{detector}") == 36
@@ -102,10 +107,19 @@ def test_a_run_is_not_disturbed(station):
 def test_the_pad_is_back_after_a_failure(station):
     station.counted = None
     station._show = lambda: None
-    station.before_read = lambda: None
+    station.before_read = station.let_time_pass
     with Board.open(station.url) as board, pytest.raises(CalibrationError, match="detector 2: code density: 0 hits"):
         measure(board, [2], hits=200_000)
     assert station.get("tdc.oscillator_2") == 0
+
+
+def test_a_clock_that_stands_is_told(station, monkeypatch):
+    monkeypatch.setattr("qrelay.tdc_board._LONGEST_CLEAR_S", 0.1)
+    station.before_read = lambda: None
+    station.let_time_pass = lambda: None
+    with Board.open(station.url) as board, pytest.raises(CalibrationError, match="the station's clock stands"):
+        measure(board, [2], hits=200_000)
+    assert (station.get("tdc.run"), station.get("tdc.oscillator_2")) == (0, 0)
 
 
 def test_detector_without_a_chain(station):

@@ -30,6 +30,8 @@ class Phy(IntEnum):
     """Carry chains at the detectors in `Identity.chains`, x2 gearboxes at the others."""
     TWIN_X2 = 0x81
     """The twin's model of the x2 gearbox: same two fine values."""
+    TWIN_TDC = 0x83
+    """The twin's model of carry chains, in front of the gateware that a board has behind them."""
     FAST_TWIN = 0x82
     """No gateware: clicks drawn by the fast twin, with the same two fine values."""
 
