@@ -115,7 +115,7 @@ def test_self_test_reports_linearity_and_resolution(tmp_path):
 
 
 def test_clicks_have_the_injected_times(tmp_path, monkeypatch):
-    """Every click record against the edge that the light made: rms at most 20 ps about their mean, none lost, none added."""
+    """Every click record against the edge that the light made: error of 20 ps rms at most, no click lost or added."""
     injected = []
 
     def take(queue, first_slot, slots):
@@ -133,7 +133,9 @@ def test_clicks_have_the_injected_times(tmp_path, monkeypatch):
     outcome = go(text)
     table = pq.read_table(Path(outcome.folder) / "events.parquet").to_pydict()
     columns = {name: np.array(column, np.int64) for name, column in table.items()}
-    clicks = columns["kind"] == int(RecordKind.CLICK)
+    # Before the first slot of the run the detectors' delays may still hold hits of the calibration.
+    first_slot = outcome.manifest["alignment"]["first_slot"]
+    clicks = (columns["kind"] == int(RecordKind.CLICK)) & (columns["slot"] >= first_slot)
     place = columns["slot"] * FINES_PER_SLOT + columns["pattern_or_fine"]
     records = np.column_stack((columns["outcome_or_detector"], place))[clicks]
     edges = np.concatenate(injected)
