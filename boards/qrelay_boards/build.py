@@ -6,15 +6,16 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from qrelay.protocol import PROTOCOL_HASH
-from qrelay_gateware.station import GATEWARE_VERSION, Station
+from qrelay_gateware.station import GATEWARE_VERSION, BoardFacts, Station
 
 from .board import Board
+from .build_id import build_id, mark_config
 from .chain_check import broken_chains
 from .clock_plan import ClockPlan
 from .ecp5_ram_registers import absorb_output_registers
@@ -67,7 +68,7 @@ def build(
     free_running: bool = False,
     progress: Callable[[str], None] = lambda message: None,
     jobs: int | None = None,
-    station: Any = None,
+    station: Callable[[BoardFacts], Any] = Station,
     minimum_cells: dict[str, int] | None = None,
 ) -> BuildResult:
     """Build `board` with seeds 1 to `seeds`, `jobs` of them at once; all must keep the timing rules.
@@ -75,8 +76,8 @@ def build(
     Raises ClockPlanError, PinError, ToolError, or TimingError after all seeds with every rule that was broken; the
     reports and the manifest are written in any case, the manifest then with ``"passed": false``.
 
-    By default as many seeds run at once as processors and memory allow. `station` replaces the station and
-    `minimum_cells` the counts that the netlist must reach, for tests of the build.
+    By default as many seeds run at once as processors and memory allow. `station` makes the station from
+    its facts and `minimum_cells` are counts that the netlist must reach, for tests of the build.
     """
     if seeds < 1:
         raise ValueError(f"seeds {seeds}: at least one is needed")
@@ -86,7 +87,9 @@ def build(
     for line in str(plan).splitlines():
         progress(line)
 
-    seconds = {"synthesis": _synthesise(board, plan, station or Station(board.facts(plan)), out_dir, progress)}
+    tools = tool_versions()
+    identifier, elaborating = _elaborate(board, plan, station, seeds, tools, out_dir, progress)
+    seconds = {"synthesis": round(elaborating + _synthesise(board, plan, out_dir, progress), 1)}
     cells = netlist_cells(out_dir / f"{TOP}.json", board.clock_sources)
     broken = check_cells(cells, board.minimum_cells if minimum_cells is None else minimum_cells, board.pads)
     broken += check_rings(out_dir / f"{TOP}.json", board.rings)
@@ -125,7 +128,8 @@ def build(
     best = max(reports, key=lambda seed: reports[seed].clocks["word_clock"].margin)
     source = "-rings" if board.rings else ""
     bitstream = out_dir / f"qrelay-{board.name}{source}{'-free-running' if free_running else ''}.bit"
-    progress("bitstream")
+    progress(f"bitstream, build id {identifier:016x}")
+    mark_config(out_dir / f"seed{best}.config", identifier)
     run_tool(
         "ecppack", ["--compress", "--input", f"seed{best}.config", "--bit", bitstream.name], out_dir, "ecppack.log"
     )
@@ -140,10 +144,11 @@ def build(
                 "gateware_version": ".".join(map(str, GATEWARE_VERSION)),
                 "protocol_hash": f"{PROTOCOL_HASH:#018x}",
                 "clock_plan": plan.facts(),
+                "build_id": f"{identifier:016x}",
                 "bitstream": bitstream.name,
                 "bitstream_sha256": hashlib.sha256(bitstream.read_bytes()).hexdigest(),
                 "bitstream_seed": best,
-                "tools": tool_versions(),
+                "tools": tools,
                 "seeds": list(reports),
                 "cpu_seconds": seconds | {"place_and_route": routed},
                 "resources": {kind: {"used": u, "available": a} for kind, (u, a) in reports[best].used.items()},
@@ -189,51 +194,76 @@ def _expected_mhz(board: Board, plan: ClockPlan) -> dict[str, float]:
     return {clock: float(hz) / 1e6 for clock, hz in expected.items()}
 
 
-def _synthesise(board: Board, plan: ClockPlan, station: Any, out_dir: Path, progress: Callable[[str], None]) -> float:
+def _elaborate(
+    board: Board,
+    plan: ClockPlan,
+    station: Callable[[BoardFacts], Any],
+    seeds: int,
+    tools: dict[str, str],
+    out_dir: Path,
+    progress: Callable[[str], None],
+) -> tuple[int, float]:
+    """Write the design with its build id into `out_dir`; returns the id and the processor time in seconds."""
     began = time.process_time()
     progress("elaboration")
     # Amaranth writes its netlist with its own Yosys; the board classes look for tools only when they build themselves.
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
-    files = board.platform().prepare(board.top(plan, station), TOP, debug_verilog=False).files
-    for suffix in ("il", "lpf"):
-        content = files[f"{TOP}.{suffix}"]
-        (out_dir / f"{TOP}.{suffix}").write_text(content if isinstance(content, str) else content.decode())
-    progress("synthesis")
+
+    def files(facts: BoardFacts) -> dict[str, str]:
+        plan_files = board.platform().prepare(board.top(plan, station(facts)), TOP, debug_verilog=False).files
+        contents = {suffix: plan_files[f"{TOP}.{suffix}"] for suffix in ("il", "lpf")}
+        return {suffix: text if isinstance(text, str) else text.decode() for suffix, text in contents.items()}
+
+    facts = board.facts(plan)
+    recipe = [board.name, _synthesis(board, plan), f"{seeds} seeds", *_options(board, seeds)]
+    identifier = build_id(files(facts), recipe, tools)
+    for suffix, text in files(replace(facts, build_id=identifier)).items():
+        (out_dir / f"{TOP}.{suffix}").write_text(text)
+    return identifier, time.process_time() - began
+
+
+def _synthesis(board: Board, plan: ClockPlan) -> str:
+    """Script of the synthesis tool."""
     external = board.external_synthesis if plan.external else ""
-    # Aliases of nets are removed half way: with them Yosys 0.70 stops at a failed assertion in some of these designs.
-    sealed, unseal = "", ""
-    if board.chains:
-        (out_dir / "carry.v").write_text(BLACK_BOX)
-        sealed, unseal = "read_verilog -lib carry.v; ", f"{UNSEAL}; "
+    sealed, unseal = ("read_verilog -lib carry.v; ", f"{UNSEAL}; ") if board.chains else ("", "")
     # Without wide multiplexers: their tables must sit side by side, which costs the word clock more than they save.
     synth = f"synth_ecp5 -top {TOP} -nowidelut"
-    script = (
+    # Aliases of nets are removed half way: with them Yosys 0.70 stops at a failed assertion in some of these designs.
+    return (
         f"{sealed}read_rtlil {TOP}.il; {synth} -run begin:map_ffs; clean -purge; "
         f"{synth} -run map_ffs:; {external}; {unseal}write_json {TOP}.json"
     )
+
+
+def _synthesise(board: Board, plan: ClockPlan, out_dir: Path, progress: Callable[[str], None]) -> float:
+    progress("synthesis")
+    if board.chains:
+        (out_dir / "carry.v").write_text(BLACK_BOX)
+    script = _synthesis(board, plan)
     tool = run_tool("yosys", ["-q", "-l", "yosys.log", "-p", script], out_dir, "yosys.messages.log")
+    began = time.process_time()
     saved = absorb_output_registers(out_dir / f"{TOP}.json")
     progress(f"{saved} flip-flops moved into block RAMs")
-    return round(time.process_time() - began + tool, 1)
+    return time.process_time() - began + tool
+
+
+def _options(board: Board, seed: int) -> list[str]:
+    """Arguments of place and route."""
+    return [
+        *board.device_options,
+        *("--json", f"{TOP}.json", "--lpf", f"{TOP}.lpf", "--textcfg", f"seed{seed}.config"),
+        # A missed constraint is judged here, together with the crossings, so that all of them are named at once.
+        *("--seed", str(seed), "--report", f"seed{seed}.report.json", "--timing-allow-fail"),
+        # Analytic placement: faster here than the default one, and the word clock comes out a fifth faster.
+        *("--placer", "static"),
+        # Place and route stops at a loop of look-up tables; in other designs each one is a mistake.
+        *(("--ignore-loops",) if board.rings else ()),
+        *(("--write", f"seed{seed}.placed.json") if board.chains else ()),
+    ]
 
 
 def _place_and_route(board: Board, seed: int, out_dir: Path) -> float:
-    return run_tool(
-        "nextpnr-ecp5",
-        [
-            *board.device_options,
-            *("--json", f"{TOP}.json", "--lpf", f"{TOP}.lpf", "--textcfg", f"seed{seed}.config"),
-            # A missed constraint is judged here, together with the crossings, so that all of them are named at once.
-            *("--seed", str(seed), "--report", f"seed{seed}.report.json", "--timing-allow-fail"),
-            # Analytic placement: faster here than the default one, and the word clock comes out a fifth faster.
-            *("--placer", "static"),
-            # Place and route stops at a loop of look-up tables; in other designs each one is a mistake.
-            *(("--ignore-loops",) if board.rings else ()),
-            *(("--write", f"seed{seed}.placed.json") if board.chains else ()),
-        ],
-        out_dir,
-        f"seed{seed}.log",
-    )
+    return run_tool("nextpnr-ecp5", _options(board, seed), out_dir, f"seed{seed}.log")
 
 
 def _broken(

@@ -62,6 +62,8 @@ class BoardFacts:
     fine_step: int = 128
     chains: int = 0
     """Detectors with a carry chain, one bit each."""
+    build_id: int = 0
+    """Of the bitstream; 0 in a simulation."""
 
 
 class Station(wiring.Component):

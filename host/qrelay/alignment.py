@@ -82,10 +82,12 @@ def align(
     def ready(name: str, after: int) -> int:
         return SLOTS_PER_WORD * (late.get(name, 0) + identities[name].start_latency + after)
 
-    emits = {
-        name: ready(name, identities[name].line_latency + identities[name].pin_latency)
-        for name in ("alice", "bob", "source")
-    }
+    def pins(name: str) -> int:
+        """Words at a sender's output pins and the receiver's input pins together."""
+        inputs = [identities[one].pin_to_event - identities[one].event_latency for one in (name, "receiver")]
+        return identities[name].pin_latency - inputs[0] + inputs[1]
+
+    emits = {name: ready(name, identities[name].line_latency + pins(name)) for name in ("alice", "bob", "source")}
     records = ready("receiver", identities["receiver"].receiver_latency)
     ahead = {
         # How many slots a sender must be ahead of the source for its light to meet the source's photon of that slot.

@@ -9,11 +9,12 @@ from .closing import ClosedAtExit
 from .config import STATIONS, RunConfig
 from .errors import QrelayError, RunError
 from .protocol.identity import Capability, Identity, Phy
+from .tdc_board import measure
 from .wired import check_wired
 
 __all__ = ["Bench", "describe_identity", "start_twin"]
 
-_RTL_PHYS = (Phy.ECP5_X2, Phy.TDC, Phy.TWIN_X2)
+_RTL_PHYS = (Phy.ECP5_X2, Phy.TDC, Phy.TWIN_X2, Phy.TWIN_TDC)
 
 
 def start_twin(config: RunConfig, progress: Callable[[str], None], *, link: str = "tcp") -> Any:
@@ -47,6 +48,10 @@ class Bench(ClosedAtExit):
                 # A simulated board shares its processor with three others and the light between them.
                 self.boards[name] = self._stack.enter_context(Board.open(urls[name], timeout_s=2.0))
             self._check(config)
+            if self.twin is not None:
+                # Its tables are empty, as those of a board that has just been loaded.
+                for board in self.boards.values():
+                    measure(board, progress=progress)
         except BaseException:
             self._stack.close()
             raise
@@ -94,6 +99,7 @@ def describe_identity(identity: Identity) -> dict[str, Any]:
         "simulated": bool(identity.capabilities & Capability.SIMULATED),
         "gateware_version": ".".join(map(str, identity.version)),
         "protocol_hash": f"{identity.protocol_hash:016x}",
+        "build_id": f"{identity.build_id:016x}",
         "slot_rate_hz": identity.slot_rate_numerator_hz / identity.slot_rate_denominator,
         "clock_error_ppb": identity.clock_error_ppb,
         "external_reference": bool(identity.capabilities & Capability.EXTERNAL_REFERENCE),

@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
 def calibrate(
     url: Annotated[str, typer.Argument(help="station with carry chains at its detectors")],
     detector: Annotated[list[int] | None, typer.Option(min=0, help="only this detector; may be repeated")] = None,
-    hits: Annotated[int, typer.Option(min=200_000, help="hits of the oscillator on the die per detector")] = 4_000_000,
+    hits: Annotated[
+        int | None,
+        typer.Option(min=200_000, help="hits per detector; 4 million, 100 thousand on a simulated station"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="keep the calibration in this file")] = None,
     load: Annotated[Path | None, typer.Option(help="load this file instead of measuring")] = None,
     bitstream: Annotated[

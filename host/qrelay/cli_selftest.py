@@ -1,5 +1,6 @@
 """Options of `qrelay selftest`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,12 @@ def selftest(
     station: Annotated[
         list[str] | None, typer.Option(help="alice, bob, source or receiver of the run file; all if left out")
     ] = None,
+    offsets: Annotated[
+        bool, typer.Option(help="take the kept offsets of carry chains from the detectors' delays")
+    ] = True,
+    bitstream: Annotated[
+        Path | None, typer.Option(help="bitstream of the board; found by the station's build id if left out")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")] = False,
 ) -> int:
     """Send a known pattern from output lines to detector inputs; fail on any slip of a slot.
@@ -37,5 +44,11 @@ def selftest(
     from . import commands_selftest
 
     return commands_selftest.selftest(
-        where, wires=wire or [], cable_ns=cable_ns, stations=station or [], as_json=as_json
+        where,
+        wires=wire or [],
+        cable_ns=cable_ns,
+        stations=station or [],
+        subtract=offsets,
+        bitstream=bitstream,
+        as_json=as_json,
     )

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .bitstream_file import check_bitstream
 from .board import Board
 from .errors import ConfigError
 from .loopback import measure_offsets
 from .protocol.units import FINES_PER_SLOT
 from .tdc_board import chained_detectors, load_file, measure, report, save_file
-from .tdc_offsets import Offset, bitstream_sha256, load_offsets, save_offsets
+from .tdc_offsets import Offset, load_offsets, save_offsets
 
 __all__ = ["calibrate_station", "print_figures"]
 
@@ -31,7 +32,7 @@ def calibrate_station(
     url: str,
     *,
     detectors: Sequence[int],
-    hits: int,
+    hits: int | None,
     out: Path | None,
     load: Path | None,
     bitstream: Path | None,
@@ -46,7 +47,6 @@ def calibrate_station(
     wanted = parse_wires(wires)
     if wanted and bitstream is None:
         raise ConfigError("--wire needs --bitstream: offsets are kept under the hash of the file that was flashed")
-    sha256 = "" if bitstream is None else bitstream_sha256(bitstream)
     if load is not None and out is not None:
         raise ConfigError("--load and --out together: give --out to keep a new calibration, --load to use an old one")
     with Board.open(url) as board:
@@ -55,6 +55,7 @@ def calibrate_station(
                 f"{url}: {board.identity.board} has no carry chains; its detectors have two bins per slot and need no "
                 "calibration"
             )
+        sha256 = "" if bitstream is None else check_bitstream(bitstream, board.identity)
         if load is not None:
             found: dict[int, dict[str, Any]] = load_file(load, board, sha256)
         else:
@@ -71,6 +72,7 @@ def calibrate_station(
         shown: dict[str, Any] = {
             "url": url,
             "board": board.identity.board,
+            "build_id": f"{board.identity.build_id:016x}",
             "bitstream_sha256": sha256,
             "detectors": {
                 str(detector): {name: entry[name] for name in entry if name != "times_fines"}
@@ -98,7 +100,7 @@ def _offsets(board: Board, wires: Mapping[int, int], cable_ns: float, sha256: st
     load_offsets(sha256, board.identity.board)  # what cannot be added to is told before the measurement
     rate = board.identity.slot_rate_numerator_hz / board.identity.slot_rate_denominator
     offsets = measure_offsets(board, wires, cable_fines=round(cable_ns * 1e-9 * rate * FINES_PER_SLOT))
-    path = save_offsets(sha256, board.identity.board, offsets)
+    path = save_offsets(sha256, board.identity.board, offsets, board.identity.build_id)
     print(f"offsets kept in {path}", file=sys.stderr)
     return offsets
 

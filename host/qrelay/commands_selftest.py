@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,10 @@ from .errors import ConfigError, RunError
 from .loopback import PairReport, loop_back
 from .protocol.registers import DETECTORS, LINES
 from .protocol.units import DEFAULT_SLOT_RATE_HZ, FINES_PER_SLOT, fines_to_ps
+from .tdc_offsets import KeptOffsets, kept_offsets
 from .twin_settings import LoopBack
 
 __all__ = ["parse_wires", "selftest"]
-
-Chains = dict[str, dict[str, dict[str, float]]]
-"""Figures of the carry chains by station and detector."""
 
 _TWIN_ROUNDS = (tuple(range(DETECTORS)), tuple(range(LINES - DETECTORS, LINES)))
 """Lines wired to the detectors of a simulated board, round by round: every line is seen once."""
@@ -50,12 +48,43 @@ def parse_wires(texts: Sequence[str]) -> dict[int, int]:
     return wires
 
 
+@dataclass
+class _Findings:
+    """Of the stations tested, by name: loop-back trials, and for those with carry chains figures and offsets."""
+
+    subtract: bool
+    bitstream: Path | None
+    reports: dict[str, list[PairReport]] = field(default_factory=dict)
+    chains: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """By station and detector."""
+    offsets: dict[str, KeptOffsets | None] = field(default_factory=dict)
+    """None: none were kept, or they were not to be taken."""
+
+    def test(self, name: str, board: Board, wires: Mapping[int, int], cable_fines: int) -> None:
+        """Calibrate the carry chains of a station, as hits mean nothing before, and run the trials."""
+        if tdc_board.chained_detectors(board):
+            self.offsets[name] = kept_offsets(board.identity, self.bitstream) if self.subtract else None
+            found = tdc_board.measure(board, progress=lambda text: print(text, file=sys.stderr, flush=True))
+            self.chains[name] = {str(detector): tdc_board.report(one) for detector, one in found.items()}
+        kept = self.offsets.get(name)
+        offsets = None if kept is None else kept.offsets
+        reports = loop_back(board, wires, cable_fines=cable_fines, offsets=offsets)
+        self.reports[name] = self.reports.get(name, []) + reports
+
+
 def selftest(
-    where: str | None, *, wires: Sequence[str], cable_ns: float, stations: Sequence[str], as_json: bool
+    where: str | None,
+    *,
+    wires: Sequence[str],
+    cable_ns: float,
+    stations: Sequence[str],
+    subtract: bool = True,
+    bitstream: Path | None = None,
+    as_json: bool,
 ) -> int:
     """Test stations whose lines are wired to their own detectors; return the exit code."""
     wanted = parse_wires(wires)
-    chains: Chains = {}
+    findings = _Findings(subtract, bitstream)
     cable_fines = round(cable_ns * 1e-9 * float(DEFAULT_SLOT_RATE_HZ) * FINES_PER_SLOT)
     for name in stations:
         if name not in STATIONS:
@@ -64,35 +93,25 @@ def selftest(
         if stations:
             raise ConfigError(f"--station {stations[0]}: a URL is one station; give a run file to choose from its four")
         with Board.open(where) as board:
-            chains[where] = _calibrate(board)
-            found = {where: loop_back(board, wanted, cable_fines=cable_fines)}
+            findings.test(where, board, wanted, cable_fines)
     else:
         config = parse_config(demo_text(), "demo") if where is None else load_config(where)
         chosen = tuple(stations) or STATIONS
         if config.simulated:
-            found = _simulated(config, wanted, cable_fines, chosen)
+            _simulated(findings, config, wanted, cable_fines, chosen)
         else:
-            found = {}
             for name in chosen:
                 with Board.open(config.stations.urls()[name]) as board:
-                    chains[name] = _calibrate(board)
-                    found[name] = loop_back(board, wanted, cable_fines=cable_fines)
-    return _show(found, {name: of_station for name, of_station in chains.items() if of_station}, as_json=as_json)
-
-
-def _calibrate(board: Board) -> dict[str, dict[str, float]]:
-    """Calibrate the carry chains of a board, as their hits mean nothing before; figures by detector, if it has any."""
-    found = tdc_board.measure(board, progress=lambda message: print(message, file=sys.stderr, flush=True))
-    return {str(detector): tdc_board.report(calibration) for detector, calibration in found.items()}
+                    findings.test(name, board, wanted, cable_fines)
+    return _show(findings, as_json=as_json)
 
 
 def _simulated(
-    config: RunConfig, wanted: Mapping[int, int], cable_fines: int, stations: Sequence[str]
-) -> dict[str, list[PairReport]]:
+    findings: _Findings, config: RunConfig, wanted: Mapping[int, int], cable_fines: int, stations: Sequence[str]
+) -> None:
     """Simulated boards with the run file's wires, or with each line in its turn if it has none."""
     if config.twin.engine == "fast":
         raise ConfigError("twin.engine = 'fast' runs no gateware that could be tested; set engine = 'rtl'")
-    found: dict[str, list[PairReport]] = {name: [] for name in stations}
     given = config.twin.loop_back
     for lines in _TWIN_ROUNDS if given is None else (given.lines,):
         wiring = given or LoopBack.model_validate({"lines": lines})
@@ -101,11 +120,12 @@ def _simulated(
         with start_twin(wired, lambda text: print(text, file=sys.stderr)) as twin:
             for name in stations:
                 with Board.open(twin.urls[name], timeout_s=2.0) as board:
-                    found[name] += loop_back(board, wires, cable_fines=cable_fines)
-    return found
+                    findings.test(name, board, wires, cable_fines)
 
 
-def _show(found: Mapping[str, list[PairReport]], chains: Chains, *, as_json: bool) -> int:
+def _show(findings: _Findings, *, as_json: bool) -> int:
+    found, chains = findings.reports, findings.chains
+    kept = {name: None if offsets is None else offsets.plain() for name, offsets in findings.offsets.items()}
     reports = [report for of_station in found.values() for report in of_station]
     failed = [(name, report) for name, of_station in found.items() for report in of_station if not report.passed]
     if as_json:
@@ -114,12 +134,13 @@ def _show(found: Mapping[str, list[PairReport]], chains: Chains, *, as_json: boo
             "loop_back": {name: [_plain(report) for report in of_station] for name, of_station in found.items()},
         }
         if chains:
-            document["tdc"] = chains
+            document |= {"tdc": chains, "tdc_offsets": kept, "subtract_tdc_offsets": findings.subtract}
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
         for name, detectors in chains.items():
             print(f"Carry chains of {name}, from the code density of the oscillator on the die")
             print_figures(detectors)
+            print(f"Offsets of {name}: {_offsets_text(kept[name], findings.subtract)}")
         _print(found)
     if not reports:
         raise RunError("nothing was tested: no line is wired to a detector")
@@ -130,6 +151,15 @@ def _show(found: Mapping[str, list[PairReport]], chains: Chains, *, as_json: boo
             "check cables and --cable-ns, then gearbox alignment"
         )
     return 0
+
+
+def _offsets_text(kept: dict[str, Any] | None, subtract: bool) -> str:
+    if kept is None:
+        return (
+            "none are kept; measure with `qrelay calibrate --bitstream FILE --wire`" if subtract else "not subtracted"
+        )
+    each = ", ".join(f"detector {d} {entry['fines']:+.2f} fines" for d, entry in kept["detectors"].items())
+    return f"subtracted, {each} (bitstream {kept['bitstream_sha256'][:12]}, {kept['date']})"
 
 
 def _plain(report: PairReport) -> dict[str, Any]:

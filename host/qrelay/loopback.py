@@ -26,7 +26,7 @@ from .protocol.records import RecordKind
 from .protocol.registers import DETECTORS, LINES, SEGMENT_KINDS
 from .protocol.units import BINS_PER_SLOT, FINES_PER_SLOT, SLOTS_PER_WORD
 from .status import State
-from .tdc_offsets import Offset
+from .tdc_offsets import Offset, delay_without
 
 __all__ = ["TRIALS", "PairReport", "Pattern", "Trial", "compare", "loop_back", "measure_offsets"]
 
@@ -192,7 +192,7 @@ def measure_offsets(board: Board, wires: Mapping[int, int], *, cable_fines: int 
     pattern = _load(board, sparse=True)
     trial = TRIALS[0]
     expected = _expected_lag(board.identity, trial) + cable_fines
-    _configure(board, trial)
+    _configure(board, trial, {})
     offsets = {}
     for detector, line in sorted(wires.items()):
         clicks = _clicks(board, detector)
@@ -232,6 +232,7 @@ def loop_back(
     wires: Mapping[int, int] | None = None,
     *,
     cable_fines: int = 0,
+    offsets: Mapping[int, Offset] | None = None,
 ) -> list[PairReport]:
     """Run all trials on a station whose lines are wired to its own detector inputs.
 
@@ -242,6 +243,7 @@ def loop_back(
     board : an open station.
     wires : line by detector, the detectors to test; without any, all are tested and say themselves what they see.
     cable_fines : delay of the cables.
+    offsets : by detector, taken from the delays of those with carry chains, as a run does.
 
     Raises
     ------
@@ -258,7 +260,7 @@ def loop_back(
     reports = []
     for trial in TRIALS:
         expected = _expected_lag(identity, trial) + cable_fines
-        _configure(board, trial)
+        _configure(board, trial, offsets or {})
         for detector in tested:
             clicks = _clicks(board, detector)
             reports.append(
@@ -280,7 +282,7 @@ def _expected_lag(identity: Identity, trial: Trial) -> int:
     return words * SLOTS_PER_WORD * FINES_PER_SLOT + trial.fines
 
 
-def _configure(board: Board, trial: Trial) -> None:
+def _configure(board: Board, trial: Trial, offsets: Mapping[int, Offset]) -> None:
     """Settings of a trial, for all detectors."""
     registers = {
         "timebase.start_source": 0,
@@ -304,10 +306,13 @@ def _configure(board: Board, trial: Trial) -> None:
         registers |= {f"modulator.{name}_{line}": 0 for name in ("invert", "idle", "mode")}
         registers[f"modulator.delay_{line}"] = trial.line_delay_slots
     for d in range(DETECTORS):
+        slots, fines = trial.detector_delay_slots, trial.detector_delay_fines
+        if d in offsets:
+            slots, fines = delay_without(offsets[d], slots * FINES_PER_SLOT + fines, f"detector {d}, {trial.name}")
         registers |= {
             f"receiver.invert_{d}": 0,
-            f"receiver.delay_slots_{d}": trial.detector_delay_slots,
-            f"receiver.delay_fine_{d}": trial.detector_delay_fines,
+            f"receiver.delay_slots_{d}": slots,
+            f"receiver.delay_fine_{d}": fines,
             f"receiver.dead_slots_{d}": 0,
             f"receiver.gate_start_{d}": 0,
             f"receiver.gate_width_{d}": FINES_PER_SLOT,

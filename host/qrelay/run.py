@@ -42,8 +42,9 @@ class Run:
 
     def __init__(self, config: RunConfig, bench: Bench, folder: RunFolder) -> None:
         self.boards = bench.boards
-        config, self.warnings = subtract_offsets(config, bench.boards["receiver"].identity)
-        self.config = config
+        self.subtraction = subtract_offsets(config, bench.boards["receiver"].identity)
+        self.warnings = self.subtraction.warnings
+        self.config = config = self.subtraction.config
         self.folder = folder
         self.layout = FrameLayout.of(config.frame)
         self.alignment: Alignment = align(
@@ -139,9 +140,11 @@ class Run:
                     "url": board.url,
                     **describe_identity(board.identity),
                     "start_place": self.start_places.get(name),
+                    "tdc_offsets": self.subtraction.of_station() if name == "receiver" else None,
                 }
                 for name, board in self.boards.items()
             },
+            "subtract_tdc_offsets": self.config.receiver.subtract_tdc_offsets,
             "clock_warnings": bench.warnings(),
             "injected_phase_rad": self._injected_phase(bench),
             "alignment": {

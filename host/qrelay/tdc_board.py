@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from .board import Board
 from .errors import CalibrationError, ConfigError
+from .protocol.identity import Capability
 from .protocol.registers import DETECTORS
 from .protocol.tdc import CODE_BITS, GROUP_TAPS, SPAN_FINES, TAPS
+from .protocol.units import SLOTS_PER_WORD
 from .status import State
 from .tdc_calibration import TdcCalibration, calibrate
 
@@ -27,7 +29,12 @@ _CODES = 1 << CODE_BITS
 _SLOWEST_OSCILLATOR_HZ = 20e6
 """The oscillator on the die has 25.8 MHz, 15 % more or less."""
 _LONGEST_CLEAR_S = 2.0
-_FILE_KIND = "qrelay tdc calibration 1"
+_POLL_S = 0.002
+HITS = 4_000_000
+"""Hits of a calibration on a board, a fifth of a second."""
+SIMULATED_HITS = 100_000
+"""Hits on a simulated station, a few seconds of its processor."""
+_FILE_KIND = "qrelay tdc calibration 2"
 
 
 def chained_detectors(board: Board) -> tuple[int, ...]:
@@ -71,11 +78,28 @@ def code_density(board: Board, detector: int, hits: int) -> NDArray[np.int64]:
             if time.monotonic() > end:
                 raise CalibrationError(f"{board.url}: code counts are not cleared; is the clock of the station there?")
         board.write("tdc.run", 1)
-        time.sleep(hits / _SLOWEST_OSCILLATOR_HZ)
+        _wait(board, hits / _SLOWEST_OSCILLATOR_HZ)
         board.write("tdc.run", 0)
         return np.array(board.read_table("tdc_codes"), np.int64)
     finally:
         board.write_many({"tdc.run": 0, f"tdc.oscillator_{detector}": 0})
+
+
+def _wait(board: Board, seconds: float) -> None:
+    """Let time pass on the station, whose clock need not follow the wall's."""
+    word_rate_hz = board.identity.slot_rate_numerator_hz / board.identity.slot_rate_denominator / SLOTS_PER_WORD
+    now = board.read("system.uptime")
+    end = now + seconds * word_rate_hz
+    simulated = Capability.SIMULATED in board.identity.capabilities
+    moved = time.monotonic()
+    while now < end:
+        # A simulated station runs while it is talked to.
+        time.sleep(_POLL_S if simulated else (end - now) / word_rate_hz)
+        before, now = now, board.read("system.uptime")
+        if now > before:
+            moved = time.monotonic()
+        elif time.monotonic() > moved + _LONGEST_CLEAR_S:
+            raise CalibrationError(f"{board.url}: the station's clock stands; check its reference")
 
 
 def load_calibrations(board: Board, calibrations: Mapping[int, TdcCalibration]) -> None:
@@ -95,16 +119,20 @@ def measure(
     board: Board,
     detectors: Sequence[int] | None = None,
     *,
-    hits: int = 4_000_000,
+    hits: int | None = None,
     progress: Callable[[str], None] = lambda message: None,
 ) -> dict[int, TdcCalibration]:
     """Calibrate detectors of a station, all that have a chain by default, and load their tables.
+
+    By default with `HITS`, or `SIMULATED_HITS` where the station is simulated.
 
     Raises CalibrationError naming the detector whose counts allow no calibration; those before it are loaded.
     """
     found: dict[int, TdcCalibration] = {}
     chosen = chained_detectors(board) if detectors is None else tuple(detectors)
     _check(board, chosen)
+    if hits is None:
+        hits = SIMULATED_HITS if Capability.SIMULATED in board.identity.capabilities else HITS
     rate = Fraction(board.identity.slot_rate_numerator_hz, board.identity.slot_rate_denominator)
     for detector in chosen:
         progress(f"detector {detector}: {hits} hits of the oscillator on the die")
@@ -134,10 +162,11 @@ def report(calibration: TdcCalibration) -> dict[str, float]:
 
 
 def save_file(path: Path, board: Board, found: Mapping[int, TdcCalibration], bitstream_sha256: str = "") -> None:
-    """Keep calibrations in a JSON file; `bitstream_sha256` tells of which bitstream they are."""
+    """Keep calibrations in a JSON file, with the station's build id; `bitstream_sha256` tells of which bitstream."""
     document = {
         "kind": _FILE_KIND,
         "board": board.identity.board,
+        "build_id": f"{board.identity.build_id:016x}",
         "bitstream_sha256": bitstream_sha256,
         "detectors": {
             str(detector): {
@@ -155,17 +184,23 @@ def save_file(path: Path, board: Board, found: Mapping[int, TdcCalibration], bit
 def load_file(path: Path, board: Board, bitstream_sha256: str = "") -> dict[int, dict[str, Any]]:
     """Load tables and settings of a file into the station; returns what it says of each detector.
 
-    Raises ConfigError for a file of another kind, board or (where both are known) bitstream.
+    Raises ConfigError for a file of another kind, board, build id or (where both are known) bitstream.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        kind, name = document["kind"], document["board"]
+        kind, name, build_id = document["kind"], document["board"], document["build_id"]
         detectors = {int(detector): entry for detector, entry in document["detectors"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is no calibration ({error!r}); make one with `qrelay calibrate --out`") from error
     if kind != _FILE_KIND or name != board.identity.board:
         raise ConfigError(
             f"{path}: {kind!r} of board {name!r} is not for {board.identity.board!r}; calibrate this board"
+        )
+    held = f"{board.identity.build_id:016x}"
+    if build_id != held:
+        raise ConfigError(
+            f"{path} belongs to build id {build_id}, but the station holds {held}: every bitstream has its own chains; "
+            "calibrate again"
         )
     written = document.get("bitstream_sha256", "")
     if written and bitstream_sha256 and written != bitstream_sha256:

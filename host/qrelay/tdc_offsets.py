@@ -1,27 +1,37 @@
 """Offsets of detectors with carry chains: how late their hits are, by the way from pad to chain.
 
-They belong to a bitstream, as each has its own ways, and are kept in the user's data folder under its SHA-256. The
-bitstream cannot hold its own hash, so the user says which file was flashed. They are taken from the detector's delay,
-not from its table of times: the table knows only two slots, and an earlier time than its first would end in the slots
-of another capture.
+They belong to a bitstream, as each has its own ways, and are kept in the user's data folder under its SHA-256, with the
+build id by which a station tells which bitstream it holds. They are taken from the detector's delay, not from its table
+of times: the table knows only two slots, and an earlier time than its first would end in the slots of another capture.
 """
 
-import hashlib
 import json
 import math
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from .bitstream_file import check_bitstream
 from .config import RunConfig
 from .errors import ConfigError
-from .protocol.identity import Identity
+from .protocol.identity import Capability, Identity
 from .protocol.units import FINES_PER_SLOT
 
-__all__ = ["Offset", "bitstream_sha256", "load_offsets", "offsets_path", "save_offsets", "subtract_offsets"]
+__all__ = [
+    "KeptOffsets",
+    "Offset",
+    "Subtraction",
+    "delay_without",
+    "kept_offsets",
+    "load_offsets",
+    "offsets_path",
+    "save_offsets",
+    "subtract_offsets",
+]
 
 _KIND = "qrelay tdc offsets 1"
 _REMEDY = "measure with `qrelay calibrate URL --bitstream FILE --wire LINE:DETECTOR`"
@@ -42,22 +52,29 @@ class Offset:
         return self.std / math.sqrt(self.n)
 
 
-def bitstream_sha256(path: Path) -> str:
-    """SHA-256 of a bitstream file. Raises ConfigError if it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigError(f"bitstream {path}: {error.strerror}; give the file that was flashed") from error
-
-
 def offsets_path(sha256: str) -> Path:
     """Where the offsets of a bitstream are kept."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "qrelay" / "tdc-offsets" / f"{sha256}.json"
 
 
-def load_offsets(sha256: str, board: str) -> dict[int, Offset]:
-    """Offsets by detector, none if none are kept. Raises ConfigError for a cut file or one of something else."""
+@dataclass(frozen=True)
+class KeptOffsets:
+    """What is kept for one bitstream."""
+
+    bitstream_sha256: str
+    date: str
+    """Of the latest measurement, ISO 8601."""
+    offsets: dict[int, Offset]
+    """By detector."""
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values."""
+        detectors = {str(d): {**asdict(o), "standard_error": o.standard_error} for d, o in self.offsets.items()}
+        return {"bitstream_sha256": self.bitstream_sha256, "date": self.date, "detectors": detectors}
+
+
+def _load(sha256: str, board: str) -> KeptOffsets | None:
     path = offsets_path(sha256)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -68,8 +85,9 @@ def load_offsets(sha256: str, board: str) -> dict[int, Offset]:
         }
         if not all(math.isfinite(o.fines) and o.std >= 0 and o.n > 0 for o in offsets.values()):
             raise ValueError("offsets need finite fines, std of 0 or more and n of 1 or more")
+        kept = KeptOffsets(sha256, str(document["date"]), offsets)
     except FileNotFoundError:
-        return {}
+        return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} holds no offsets ({error!r}); move it away and {_REMEDY}") from error
     if found != (_KIND, sha256, board):
@@ -77,10 +95,38 @@ def load_offsets(sha256: str, board: str) -> dict[int, Offset]:
             f"{path}: {found[0]!r} of board {found[2]!r} and bitstream {str(found[1])[:12]} is not for {board!r} and "
             f"{sha256[:12]}; move it away and {_REMEDY}"
         )
-    return offsets
+    return kept
 
 
-def save_offsets(sha256: str, board: str, offsets: Mapping[int, Offset]) -> Path:
+def load_offsets(sha256: str, board: str) -> dict[int, Offset]:
+    """Offsets by detector, none if none are kept. Raises ConfigError for a cut file or one of something else."""
+    kept = _load(sha256, board)
+    return {} if kept is None else kept.offsets
+
+
+def kept_offsets(identity: Identity, bitstream: Path | None = None) -> KeptOffsets | None:
+    """What is kept for the bitstream that a station holds: `bitstream`, or the one with the station's build id.
+
+    A simulated station has no bitstream; for it a file must be named (`check_bitstream`).
+
+    Raises ConfigError for a file that is not the station's, or offsets that cannot be read.
+    """
+    if bitstream is not None:
+        return _load(check_bitstream(bitstream, identity), identity.board)
+    if not identity.build_id:
+        return None
+    for path in sorted(offsets_path("").parent.glob("*.json")):
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            found = document["build_id"], document["board"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not ours to judge: what is asked for is read with all checks below
+        if found == (f"{identity.build_id:016x}", identity.board):
+            return _load(path.stem, identity.board)
+    return None
+
+
+def save_offsets(sha256: str, board: str, offsets: Mapping[int, Offset], build_id: int = 0) -> Path:
     """Keep offsets beside those of other detectors, all or nothing. Raises ConfigError as `load_offsets`."""
     path = offsets_path(sha256)
     merged = {**load_offsets(sha256, board), **offsets}
@@ -88,6 +134,7 @@ def save_offsets(sha256: str, board: str, offsets: Mapping[int, Offset]) -> Path
         "kind": _KIND,
         "bitstream_sha256": sha256,
         "board": board,
+        "build_id": f"{build_id:016x}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "offsets": {str(detector): asdict(offset) for detector, offset in sorted(merged.items())},
     }
@@ -103,31 +150,61 @@ def save_offsets(sha256: str, board: str, offsets: Mapping[int, Offset]) -> Path
     return path
 
 
-def subtract_offsets(config: RunConfig, identity: Identity) -> tuple[RunConfig, list[str]]:
-    """Take the receiver's offsets from its detectors' delays; returns the settings and warnings.
+@dataclass(frozen=True)
+class Subtraction:
+    """Settings of a run after the offsets have been taken from them."""
 
-    Raises ConfigError for a bitstream or file that cannot be read, or a delay that would be below 0.
+    config: RunConfig
+    warnings: tuple[str, ...] = ()
+    kept: KeptOffsets | None = None
+    """The offsets that were taken, of the detectors that the run has."""
+
+    def of_station(self) -> dict[str, Any] | None:
+        """For the manifest: what was subtracted from the receiver's detectors."""
+        return None if self.kept is None else self.kept.plain()
+
+
+def delay_without(offset: Offset, delay_fines: int, name: str) -> tuple[int, int]:
+    """Slots and fines of a detector's delay, `delay_fines`, less its offset. Raises ConfigError if that is below 0."""
+    wanted = delay_fines - round(offset.fines)
+    if wanted < 0:
+        raise ConfigError(
+            f"{name}: hits are {offset.fines:.1f} fines late and cannot be moved before their time; add "
+            f"{-(wanted // FINES_PER_SLOT)} slots to the delay of every detector"
+        )
+    slots, fines = divmod(wanted, FINES_PER_SLOT)
+    return slots, fines
+
+
+def subtract_offsets(config: RunConfig, identity: Identity) -> Subtraction:
+    """Take the receiver's offsets from its detectors' delays.
+
+    Raises ConfigError for a bitstream that is not the station's, a file that cannot be read, or a delay below 0.
     """
     chained = [d for d in range(len(config.receiver.detectors)) if identity.chains >> d & 1]
     if not chained or not config.receiver.subtract_tdc_offsets:
-        return config, []
-    if config.receiver.bitstream is None:
-        return config, [f"receiver.bitstream is not set: hits are not corrected for the way to the chain; {_REMEDY}"]
-    offsets = load_offsets(bitstream_sha256(Path(config.receiver.bitstream)), identity.board)
+        return Subtraction(config)
+    named = config.receiver.bitstream
+    kept = kept_offsets(identity, None if named is None else Path(named))
+    if kept is None and Capability.SIMULATED in identity.capabilities and named is None:
+        return Subtraction(config)
+    what = f"build id {identity.build_id:016x}" if named is None else named
+    if kept is None:
+        warning = f"no offsets are kept for {what}: hits are not corrected for the way to the chain; {_REMEDY}"
+        return Subtraction(config, (warning,))
     detectors = list(config.receiver.detectors)
     warnings = []
     for d in chained:
-        if d not in offsets:
-            warnings.append(f"detector {d}: no offset is kept for {config.receiver.bitstream}; {_REMEDY}")
+        if d not in kept.offsets:
+            warnings.append(f"detector {d}: no offset is kept for {what}; {_REMEDY}")
             continue
         old = detectors[d]
-        wanted = old.delay_slots * FINES_PER_SLOT + old.delay_fines - round(offsets[d].fines)
-        if wanted < 0:
-            raise ConfigError(
-                f"receiver.detectors[{d}].delay_slots: hits are {offsets[d].fines:.1f} fines late and cannot be moved "
-                f"before their time; add {-(wanted // FINES_PER_SLOT)} slots to the delay of every detector"
-            )
-        slots, fines = divmod(wanted, FINES_PER_SLOT)
+        slots, fines = delay_without(
+            kept.offsets[d],
+            old.delay_slots * FINES_PER_SLOT + old.delay_fines,
+            f"receiver.detectors[{d}].delay_slots",
+        )
         detectors[d] = old.model_copy(update={"delay_slots": slots, "delay_fines": fines})
     receiver = config.receiver.model_copy(update={"detectors": tuple(detectors)})
-    return config.model_copy(update={"receiver": receiver}), warnings
+    taken = replace(kept, offsets={d: o for d, o in kept.offsets.items() if d in chained})
+    return Subtraction(config.model_copy(update={"receiver": receiver}), tuple(warnings), taken)

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from .protocol.registers import LINES
-from .protocol.units import DEFAULT_SLOT_RATE_HZ
+from .protocol.units import DEFAULT_SLOT_RATE_HZ, SLOTS_PER_WORD
 from .strict_model import StrictModel
 
 if TYPE_CHECKING:
     from qrelay_sim.parameters import RelayParameters
 
-__all__ = ["ARMS", "WIRE_SLOTS", "ArmLengths", "LoopBack", "PathDelays", "TwinSettings", "slots_of_fibre"]
+__all__ = ["ARMS", "PAD_WORDS", "WIRE_SLOTS", "ArmLengths", "LoopBack", "PathDelays", "TwinSettings", "slots_of_fibre"]
 
 ARMS = ("alice_m1", "source_m1", "source_m2", "bob_m2")
 """The four paths of light, in the order of the chain."""
@@ -19,9 +19,14 @@ ARMS = ("alice_m1", "source_m1", "source_m2", "bob_m2")
 WIRE_SLOTS = 24
 """Longest wire of the twin's loop-back."""
 
+PAD_WORDS = 2
+"""Words that `pin_latency` of a station with carry chains allows for the way from pad to chain."""
+
 _Length = Annotated[float, Field(ge=0, le=1000)]
 _Line = Annotated[int, Field(ge=-1, lt=LINES)]
 _Wire = Annotated[int, Field(ge=0, le=WIRE_SLOTS)]
+_Pad = Annotated[float, Field(ge=1, le=100)]
+_PAD_NS = PAD_WORDS * SLOTS_PER_WORD * 1e9 / float(DEFAULT_SLOT_RATE_HZ)
 _Delay = Annotated[int, Field(ge=0, le=1 << 24)]
 _Probability = Annotated[float, Field(ge=0, le=1)]
 _Photons = Annotated[float, Field(ge=0, le=100)]
@@ -112,6 +117,17 @@ class TwinSettings(StrictModel):
     )
     jitter_ps: float = Field(default=40.0, ge=0, le=3000, description="rms of the detectors' timing")
 
+    detectors: Literal["x2", "tdc"] = Field(
+        default="x2",
+        description="rtl only: what measures the edges, two bins per slot or carry chains (of the receiver; with "
+        "loop_back of all stations), whose tap widths come from a timing model",
+    )
+    tdc_seed: int = Field(default=1, ge=0, description="of the chains' taps")
+    tdc_pad_ns: tuple[_Pad, _Pad, _Pad, _Pad] = Field(
+        default=(_PAD_NS, _PAD_NS, _PAD_NS, _PAD_NS),
+        description="way from each detector's pad to the fourth tap of its chain, the first that tells; by default "
+        "what `pin_latency` allows for it",
+    )
     loop_back: LoopBack | None = Field(
         default=None, description="rtl only: wires from lines to detectors instead of light, for `qrelay selftest`"
     )
@@ -127,6 +143,10 @@ class TwinSettings(StrictModel):
                 raise ValueError(
                     f"{key} = {getattr(self, key)} needs the fast twin: set engine = 'fast', or leave it out"
                 )
+        if self.engine == "fast" and self.detectors == "tdc":
+            raise ValueError(
+                "detectors = 'tdc': the fast twin runs no gateware; set engine = 'rtl', or detectors = 'x2'"
+            )
         if self.engine == "fast" and self.reference_photon_number:
             raise ValueError(
                 f"reference_photon_number = {self.reference_photon_number}: the fast twin draws no reference light; "

@@ -74,6 +74,11 @@ class TapChain:
         """Age of an edge at which each tap sees it without jitter, float64[taps]."""
         return self.delays + self.skews
 
+    @property
+    def first_age(self) -> float:
+        """Age from which on an edge without jitter has a code: it has passed four taps."""
+        return float(np.sort(self.reaches)[3])
+
     def ages_of_codes(self) -> NDArray[np.float64]:
         """Age at which an edge without jitter passes from each code to the next, float64[taps - 4].
 

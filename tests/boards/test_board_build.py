@@ -8,6 +8,7 @@ import pytest
 from amaranth.hdl import Module
 from stand_in import StandIn
 
+from qrelay.bitstream_file import bitstream_build_id
 from qrelay.protocol import PROTOCOL_HASH
 from qrelay.protocol.identity import Capability, Entropy
 from qrelay_boards import boards
@@ -56,13 +57,14 @@ def test_build(tmp_path, name, free_running):
         out_dir=tmp_path,
         free_running=free_running,
         progress=said.append,
-        station=StandIn(board.facts(board.clock_plan(free_running))),
+        station=StandIn,
         minimum_cells=dict(board.minimum_cells) | {"DP16KD": 1},
     )
     manifest = json.loads(result.manifest.read_text())
     assert manifest["passed"]
     assert manifest["protocol_hash"] == f"{PROTOCOL_HASH:#018x}"
     assert manifest["bitstream_sha256"] == hashlib.sha256(result.bitstream.read_bytes()).hexdigest()
+    assert f"{bitstream_build_id(result.bitstream):016x}" == manifest["build_id"]
     assert manifest["clock_plan"]["external"] is not free_running
     assert ("free-running" in result.bitstream.name) is free_running
     assert manifest["clock_plan"]["error_ppb"] == (FREE_PPB if free_running else 0)
@@ -105,7 +107,7 @@ def test_removed_logic_fails(tmp_path):
             return m
 
     with pytest.raises(TimingError, match="0 cells IDDRX2F in the netlist, at least 5 expected"):
-        build(BOARD, out_dir=tmp_path, station=Silent(FACTS), minimum_cells=CELLS)
+        build(BOARD, out_dir=tmp_path, station=Silent, minimum_cells=CELLS)
 
 
 def test_serial_number():
@@ -152,7 +154,7 @@ def test_reference_through_the_fabric_fails(tmp_path):
     """Without the command that keeps it off the clock network the reference leaves its own way to the PLL."""
     board = dataclasses.replace(BOARD, external_synthesis="")
     with pytest.raises(TimingError, match="seed 1: the reference reaches the PLL through the fabric, not from its pad"):
-        build(board, out_dir=tmp_path, station=StandIn(FACTS), minimum_cells=CELLS)
+        build(board, out_dir=tmp_path, station=StandIn, minimum_cells=CELLS)
     assert not json.loads((tmp_path / "manifest.json").read_text())["passed"]
 
 
@@ -168,13 +170,13 @@ def test_broken_ring_fails(tmp_path):
     """The design has one ring fewer than the rules of the board."""
     board = dataclasses.replace(with_rings(BOARD), rings=(*RING_LENGTHS, 19))
     with pytest.raises(TimingError, match=r"^ring 8 has 0 of its 19 inverters in the netlist$"):
-        build(board, out_dir=tmp_path, station=StandIn(board.facts(board.clock_plan())), minimum_cells=CELLS)
+        build(board, out_dir=tmp_path, station=StandIn, minimum_cells=CELLS)
 
 
 @pytest.mark.slow
 def test_build_with_rings(tmp_path):
     board = with_rings(BOARD)
-    result = build(board, out_dir=tmp_path, station=StandIn(board.facts(board.clock_plan())), minimum_cells=CELLS)
+    result = build(board, out_dir=tmp_path, station=StandIn, minimum_cells=CELLS)
     manifest = json.loads(result.manifest.read_text())
     assert manifest["passed"]
     assert manifest["rings"] == list(RING_LENGTHS)

@@ -9,15 +9,17 @@ from fake_station import IDENTITY, FakeStation
 from test_cli import call
 
 from qrelay import commands_selftest
+from qrelay.bitstream_file import BUILD_ID_COMMENT
 from qrelay.board import Board
 from qrelay.errors import CalibrationError, ConfigError
-from qrelay.protocol.identity import Phy
+from qrelay.protocol.identity import Capability, Phy
 from qrelay.protocol.registers import window
 from qrelay.status import State
 from qrelay.tdc_board import code_density, load_file, measure, save_file
 from qrelay.tdc_calibration import calibrate
 
 CHAINS = (0, 2)
+BUILD_ID = 0x1122
 
 
 def counts_of(detector, hits=300_000):
@@ -30,11 +32,18 @@ def counts_of(detector, hits=300_000):
     return random.multinomial(hits, widths / widths.sum())
 
 
+def board_identity():
+    """A board's, with two chains."""
+    capabilities = IDENTITY.capabilities & ~Capability.SIMULATED
+    chained = replace(IDENTITY, phy=Phy.TDC, chains=0b0101, fine_first=0, fine_step=1)
+    return replace(chained, capabilities=capabilities, build_id=BUILD_ID)
+
+
 class ChainedStation(FakeStation):
     """Two detectors with a chain; codes stand in the window once counting has stopped."""
 
     def __init__(self):
-        super().__init__(replace(IDENTITY, phy=Phy.TDC, chains=0b0101, fine_first=0, fine_step=1))
+        super().__init__(board_identity())
         self.put("system.state", State.CLOCK_LOCKED)
         self.counted = None
         self.on_strobe = self._strobe
@@ -44,7 +53,12 @@ class ChainedStation(FakeStation):
         if name == "tdc.clear":
             self.counted = None
 
+    def let_time_pass(self):
+        """The clock runs when it is looked at."""
+        self.put("system.uptime", self.get("system.uptime") + (1 << 24))
+
     def _show(self):
+        self.let_time_pass()
         detector = self.get("tdc.detector")
         # Counting needs the right source and the settings of a chain that is not calibrated.
         ready = self.get(f"tdc.oscillator_{detector}") and self.get(f"tdc.low_from_{detector}") == 36
@@ -93,10 +107,19 @@ def test_a_run_is_not_disturbed(station):
 def test_the_pad_is_back_after_a_failure(station):
     station.counted = None
     station._show = lambda: None
-    station.before_read = lambda: None
+    station.before_read = station.let_time_pass
     with Board.open(station.url) as board, pytest.raises(CalibrationError, match="detector 2: code density: 0 hits"):
         measure(board, [2], hits=200_000)
     assert station.get("tdc.oscillator_2") == 0
+
+
+def test_a_clock_that_stands_is_told(station, monkeypatch):
+    monkeypatch.setattr("qrelay.tdc_board._LONGEST_CLEAR_S", 0.1)
+    station.before_read = lambda: None
+    station.let_time_pass = lambda: None
+    with Board.open(station.url) as board, pytest.raises(CalibrationError, match="the station's clock stands"):
+        measure(board, [2], hits=200_000)
+    assert (station.get("tdc.run"), station.get("tdc.oscillator_2")) == (0, 0)
 
 
 def test_detector_without_a_chain(station):
@@ -128,7 +151,7 @@ def test_kept_and_loaded(station, tmp_path):
 def test_command(station, tmp_path, monkeypatch, capsys):
     path = tmp_path / "tdc.json"
     bitstream = tmp_path / "a.bit"
-    bitstream.write_bytes(b"bits")
+    bitstream.write_bytes(f"{BUILD_ID_COMMENT}{BUILD_ID:016x}".encode())
     options = ("--hits", 200_000, "--out", path, "--bitstream", bitstream)
     code, out, _ = call(monkeypatch, capsys, "calibrate", station.url, *options, "--json")
     assert code == 0
@@ -152,7 +175,7 @@ def test_command_on_a_board_without_chains(monkeypatch, capsys):
 def test_selftest_calibrates_the_chains_first(station, monkeypatch, capsys, as_json):
     """Figures of each chain before the loop-back, whose clicks mean nothing without tables."""
 
-    def no_loop(board, wanted, *, cable_fines):
+    def no_loop(board, wanted, *, cable_fines, offsets):
         assert any(times_of(station, 0))
         return []
 

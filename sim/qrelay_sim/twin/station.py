@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrelay.protocol.registers import DETECTORS, LINES
+from qrelay.protocol.tdc import TAPS
 from qrelay.twin_settings import WIRE_SLOTS
 
-__all__ = ["HIT_DTYPE", "PULSE_DTYPE", "WIRE_SLOTS", "NativeStation", "Stepped"]
+from ..tap_chain import TapChain
+
+__all__ = ["HIT_DTYPE", "PULSE_DTYPE", "WIRE_SLOTS", "ChainModel", "NativeStation", "Stepped"]
 
 HIT_DTYPE = np.dtype([("word", "<u4"), ("place", "<u2"), ("fine", "<u2")])
 """A detector edge: word of the batch, 4 * detector + lane, fine time in 1/256 slot."""
@@ -69,6 +72,16 @@ class Stepped:
     """The station was armed or running at the end of the batch."""
 
 
+@dataclass(frozen=True)
+class ChainModel:
+    """Carry chain of a detector with the way from its pad."""
+
+    chain: TapChain
+    pad_ps: float
+    seed: int
+    """Of its jitter and its oscillator."""
+
+
 class NativeStation:
     """A station between simulated pins.
 
@@ -79,7 +92,8 @@ class NativeStation:
         whose lines lead nowhere.
     noise_seed : of the station's noise source.
     wires : loop-back, the line that is wired to each detector input, -1 for none, and the delay of each wire in slots,
-        0 to `WIRE_SLOTS`; None: no wires. Edges are measured as the x2 gearbox does.
+        0 to `WIRE_SLOTS`; None: no wires. Edges are measured as the x2 gearbox does, where there are no chains.
+    chains : of all detectors, for a library with chains.
     gate_clocks : leave out the clocks of blocks that have nothing to do. It makes no difference but for speed.
     """
 
@@ -89,6 +103,7 @@ class NativeStation:
         code_of_bins: NDArray[np.uint8] | None = None,
         *,
         wires: Sequence[tuple[int, int]] | None = None,
+        chains: Sequence[ChainModel] = (),
         noise_seed: int = 0,
         gate_clocks: bool = True,
     ) -> None:
@@ -110,12 +125,29 @@ class NativeStation:
                 )
             self._wires = np.array([line for line, _ in wires], np.int8)
             self._wire_slots = np.array([slots for _, slots in wires], np.uint8)
+        for detector, model in enumerate(chains):
+            self._set_chain(detector, model)
         self._pulses = np.zeros(_PULSES, PULSE_DTYPE)
         self.noise_seed = noise_seed
         self.noise_ones = 0.5
         """Probability that the noise source is high in a word."""
         self.clock_inputs = _LOCKED_TO_REFERENCE
         """Clock state: bit 0 locked, 1 external reference, 2 reference lost, 3 lock lost, 4 phase slipped."""
+
+    def _set_chain(self, detector: int, model: ChainModel) -> None:
+        reaches = np.ascontiguousarray(model.chain.reaches, np.float64)
+        if reaches.shape != (TAPS,):
+            raise ValueError(f"chain of {len(reaches)} taps; the channels have {TAPS}")
+        jitters = model.chain.tap_jitter, model.chain.edge_jitter, model.pad_ps
+        set_chain = self._library.qrelay_station_chain
+        set_chain.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_uint32,
+            ctypes.c_void_p,
+            *[ctypes.c_double] * 3,
+            ctypes.c_uint64,
+        ]
+        set_chain(self._handle, detector, reaches.ctypes.data, *jitters, model.seed % (1 << 64))
 
     def step(
         self, words: int, hits: NDArray[np.void], starts: NDArray[np.void], rx: bytes, tx_space: int = 1 << 20
