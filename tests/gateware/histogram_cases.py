@@ -16,7 +16,7 @@ _CONFIG = data.Layout.cast(config_layout("histograms"))
 _STATUS = data.Layout.cast(status_layout("histograms"))
 READ_WORDS = 1024 + 2
 FIRST = 8
-"""Word of the first clear: what was before it counts nowhere."""
+"""Word from which `bits_of_slots` counts."""
 _READABLE = Histograms.settle_words + 900
 """Words from a swap until the windows are read; pairs may wait."""
 
@@ -29,7 +29,7 @@ def random_clicks(random, words, rate):
 
 
 def bits_of_slots(words, **slots):
-    """Clicks at given slots, counted from the first clear: `bits_of_slots(100, d0=[4, 9])`."""
+    """Clicks at given slots, counted from word FIRST on: `bits_of_slots(100, d0=[4, 9])`."""
     bits = np.zeros((DETECTORS, 4 * words), bool)
     for name, places in slots.items():
         bits[int(name[1:]), 4 * FIRST + np.asarray(places, int)] = True
@@ -42,7 +42,7 @@ def _fine_column(fines):
 
 
 def case(name, settings, hits, clicks, fines, swaps, *, running=None, counted=None, live=None, clears=(), expect=None):
-    """A clear at word FIRST and at `clears`, swaps at words `swaps`; the words behind the last swap are for reading.
+    """Clears at words `clears`, swaps at words `swaps`; the words behind the last swap are for reading.
 
     All columns are cut or filled with nothing so that the last histogram can be read. `expect(fine, lag, sums)` checks
     the histograms shown after each swap by hand.
@@ -66,7 +66,6 @@ def case(name, settings, hits, clicks, fines, swaps, *, running=None, counted=No
     address = np.zeros(total, int)
     for swap in swaps:
         address[swap + _READABLE :][: READ_WORDS - 2] = np.arange(READ_WORDS - 2)
-    clears = [FIRST, *clears]
     inputs = {
         "config": [_CONFIG.const(settings).as_value().value] * total,
         "swap": np.isin(at, swaps),
@@ -109,7 +108,7 @@ def case(name, settings, hits, clicks, fines, swaps, *, running=None, counted=No
             assert sums["counted_words"] == counts.sum()
             assert sums["live_slots"] == live.reshape(-1, 4)[piece][counts].sum()
             # Clicks before the last clear are forgotten.
-            start = max(clear for clear in clears if clear <= piece.start)
+            start = max((clear for clear in clears if clear <= piece.start), default=0)
             a, b = (clicks[settings[key]] & bool(settings["enable_lag"]) for key in ("lag_a", "lag_b"))
             a, b = (np.where(np.arange(4 * total) < 4 * start, False, bits) for bits in (a, b))
             part = slice(4 * piece.start, 4 * piece.stop)
