@@ -5,8 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qrelay.protocol.records import RECORD_BITS
-from qrelay.protocol.registers import DETECTORS
-from qrelay.protocol.units import SLOTS_PER_WORD
+from qrelay.protocol.registers import DETECTORS, LAG_SLOTS
+from qrelay.protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
 
 from .clicks import ClickRecords, LaneBits, LaneFines, SuccessRecords
 from .counters import Counters
@@ -14,6 +14,7 @@ from .deadtime import DeadTime
 from .delay import Delay
 from .frames import FrameRecords
 from .gate import Gate
+from .histograms import Histograms, WindowPort
 from .layouts import Hits, Segment, Tick, WordRecords, config_layout, status_layout, table_write
 from .matcher import Matcher, Patterns
 from .pulser import TestPulser
@@ -76,6 +77,8 @@ class Receiver(wiring.Component):
     reference_config, reference_status, reference, reference_valid, reference_lost
         Registers of group `reference`, its records and losses, as `config`, `status`, `record`, `valid` and `lost` of
         `ReferenceCounters`, whose `last` comes `reference_latency` words after the tick.
+    histograms_config, histograms_status, fine_counts, lag_counts
+        Registers and windows of `Histograms`; the strobe `swap` rides with the word of its clock, as `latch` does.
     hit_bits, click_bits : Out(LaneBits)
         Hits after the delay, and gated clicks, of the word of the records: ``bits[detector][lane]``.
     success_bits : Out(4)
@@ -100,6 +103,10 @@ class Receiver(wiring.Component):
     reference: Out(RECORD_BITS)
     reference_valid: Out(1)
     reference_lost: Out(1)
+    histograms_config: In(config_layout("histograms"))
+    histograms_status: Out(status_layout("histograms"))
+    fine_counts: In(WindowPort[FINES_PER_SLOT * DETECTORS])
+    lag_counts: In(WindowPort[2 * LAG_SLOTS])
     hit_bits: Out(LaneBits)
     click_bits: Out(LaneBits)
     success_bits: Out(SLOTS_PER_WORD)
@@ -271,10 +278,11 @@ class Receiver(wiring.Component):
 
         # Records, at the same word as the successes.
         m.submodules.click_records = click_records = ClickRecords()
+        fines_of_pattern = later(fines, self._pattern - self._delayed, "fines")
         slot_word = later(self.tick.slot_word, self.latency, "slot_word")
         m.d.comb += [
             click_records.clicks.eq(clicks),
-            click_records.fines.eq(later(fines, self._pattern - self._delayed, "fines")),
+            click_records.fines.eq(fines_of_pattern),
             self.success.slot_word.eq(slot_word),
             self.success.valid.eq(success_records.valid),
             self.success.items.eq(success_records.items),
@@ -313,8 +321,26 @@ class Receiver(wiring.Component):
             self.reference_lost.eq(reference.lost),
         ]
 
+        # Histograms, at the word of the patterns.
+        hits_of_pattern = later(hits, self._pattern - self._delayed, "hits_of_pattern")
+        m.submodules.histograms = histograms = Histograms(read_domain=self._config_domain)
+        wiring.connect(m, wiring.flipped(self.fine_counts), histograms.fine_counts)
+        wiring.connect(m, wiring.flipped(self.lag_counts), histograms.lag_counts)
+        m.d.comb += [
+            histograms.config.eq(self.histograms_config),
+            self.histograms_status.eq(histograms.status),
+            histograms.swap.eq(later(self.histograms_config.swap, self._pattern, "swap")),
+            histograms.clear.eq(later(self.clear, self._pattern, "clear_histograms")),
+            histograms.running.eq(running_at(self._pattern)),
+            histograms.counted.eq(counted_at(self._pattern)),
+            histograms.live.eq(live),
+            histograms.hits.eq(hits_of_pattern),
+            histograms.clicks.eq(clicks),
+            histograms.fines.eq(fines_of_pattern),
+        ]
+
         # Counters, all at the word of the successes.
-        hits_matched = later(hits, self._matched - self._delayed, "hits_matched")
+        hits_matched = later(hits_of_pattern, self._matched - self._pattern, "hits_matched")
         m.submodules.counters = counters = Counters(config_domain=self._config_domain)
         m.d.comb += [
             counters.latch.eq(later(self.latch, self._matched, "latch")),

@@ -210,6 +210,12 @@ class Station(wiring.Component):
             bank.status_events.eq(events.status),
             bank.status_reference.eq(receiver.reference_status),
             receiver.reference_config.eq(bank.config_reference),
+            bank.status_histograms.eq(receiver.histograms_status),
+            receiver.histograms_config.eq(bank.config_histograms),
+            receiver.fine_counts.address.eq(bank.read_fine_counts.address),
+            bank.read_fine_counts.value.eq(receiver.fine_counts.value),
+            receiver.lag_counts.address.eq(bank.read_lag_counts.address),
+            bank.read_lag_counts.value.eq(receiver.lag_counts.value),
             bank.status_entropy.eq(entropy.status),
         ]
         for table, user in (
@@ -407,7 +413,11 @@ class Station(wiring.Component):
             | receiver.reference_valid
             | keystream.first,
             "keystream": bank.config_keystream.enable | link | entropy.busy,
-            "receiver": bank.config_receiver.enable | receiver.latch | receiver.clear,
+            "receiver": bank.config_receiver.enable
+            | receiver.latch
+            | receiver.clear
+            | bank.config_histograms.swap
+            | receiver.histograms_status.busy,
             "entropy": entropy.busy | self.clocked.link,
         }
         for name, rest_words in GATED_BLOCKS.items():

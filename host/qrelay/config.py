@@ -163,6 +163,7 @@ class SiftingConfig(StrictModel):
         return self
 
 
+_Detector = Annotated[int, Field(ge=0, lt=DETECTORS)]
 _Taps = Annotated[tuple[Annotated[int, Field(ge=0, lt=FINE_DELAY_TAPS)], ...], Field(max_length=LINES)]
 
 
@@ -179,6 +180,17 @@ class FineDelays(StrictModel):
         return taps + (0,) * (LINES - len(taps))
 
 
+class HistogramsConfig(StrictModel):
+    """Histograms that the receiver takes on board."""
+
+    fine: Literal["off", "hits", "clicks"] = Field(
+        default="off", description="by place in the slot: hits before the gate, or gated clicks"
+    )
+    lag: tuple[_Detector, _Detector] | None = Field(
+        default=None, description="detectors a and b whose clicks are paired by slots between them (g2)"
+    )
+
+
 class RunConfig(StrictModel):
     """Everything that defines a run."""
 
@@ -193,6 +205,7 @@ class RunConfig(StrictModel):
     settings: Annotated[tuple[Setting, ...], Field(min_length=1, max_length=SETTINGS)]
     receiver: ReceiverConfig = ReceiverConfig()
     events: EventsConfig = EventsConfig()
+    histograms: HistogramsConfig = HistogramsConfig()
     sifting: SiftingConfig = SiftingConfig()
     path_delay_slots: PathDelays | None = Field(default=None, description="needed for boards; the twin has its own")
     twin: TwinSettings = TwinSettings()

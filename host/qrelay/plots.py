@@ -28,6 +28,11 @@ def plot_run(
         plots |= {"fringe": _fringe, "gains": _gains}
     if result.get("reference", {}).get("series", {}).get("time_ms"):
         plots["reference"] = _reference
+    on_board = manifest.get("histograms") or {}
+    if on_board.get("fine", "off") != "off":
+        plots["fine-histogram"] = _fine_histogram
+    if on_board.get("g2"):
+        plots["g2"] = _g2
     for name, draw in plots.items():
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.add_subplot()
@@ -117,3 +122,29 @@ def _clicks(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: M
     axes.set_ylabel("clicks in the sample")
     axes.set_title("Clicks inside the slot")
     axes.legend(fontsize=8)
+
+
+def _fine_histogram(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    del result
+    taken = manifest["histograms"]
+    for spec, counts in zip(config.receiver.detectors, taken["fine_counts"], strict=False):
+        axes.stairs(counts, np.arange(FINES_PER_SLOT + 1), label=spec.name)
+    axes.set_xlim(0, FINES_PER_SLOT)
+    axes.set_xlabel(f"position in the slot (1/256 slot = {fines_to_ps(1):.2f} ps)")
+    axes.set_ylabel(f"{taken['fine']} of the run")
+    axes.set_title("Counted on board, inside the slot")
+    axes.legend(fontsize=8)
+
+
+def _g2(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    del result
+    taken = manifest["histograms"]
+    g2 = np.asarray(taken["g2"])
+    lags = np.arange(len(g2)) - len(g2) // 2
+    near = abs(lags) <= 32
+    axes.errorbar(lags[near], g2[near], np.asarray(taken["g2_std"])[near], fmt=".", ms=4, lw=0.7)
+    axes.axhline(1, color="grey", lw=0.7)
+    names = [config.receiver.detectors[detector].name for detector in taken["lag"]]
+    axes.set_xlabel(f"slot of {names[1]} - slot of {names[0]}")
+    axes.set_ylabel("pairs / pairs of independent clicks")
+    axes.set_title("Pairs of clicks by distance, counted on board")

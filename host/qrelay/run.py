@@ -20,6 +20,7 @@ from .configure import audit_slot, configure, detector_trims, sender_steps
 from .emission import SenderPlan
 from .errors import ConfigError, LinkError, QrelayError, RunError, RunFolderError
 from .frame import FrameLayout
+from .histograms import Histograms, enable
 from .live_tally import LiveTally, Progress
 from .modulation import sender_lines
 from .protocol import PROTOCOL_HASH
@@ -62,6 +63,10 @@ class Run:
         self.start_places: dict[str, int] = {}
         self.counters: dict[str, int] = {}
         self.reference_missed = 0
+        wanted = config.histograms
+        self.histograms = (
+            Histograms(self.boards["receiver"]) if wanted.fine != "off" or wanted.lag is not None else None
+        )
         self.trouble: str | None = None
         self.stopped = False
         self.slots_done = 0
@@ -73,6 +78,8 @@ class Run:
             self.folder.write_secret(f"{name}.choice-key", key.to_json())
         for name, board in self.boards.items():
             configure(board, name, self.config, self.alignment, self.keys.get(name))
+        wanted = self.config.histograms
+        enable(self.boards["receiver"], fine=wanted.fine, lag=wanted.lag)
         for name in self.keys:
             self._wait_for(name, State.KEYSTREAM_READY | State.NONCE_FRESH, "its keystream is not ready")
 
@@ -104,6 +111,8 @@ class Run:
                     moved = now
                 self.seconds = now - began
                 self.counters = self.boards["receiver"].counters()
+                if self.histograms is not None:
+                    self.histograms.keep_up()
                 clicks = sum(self.counters[f"clicks_{i}"] for i in range(4))
                 on_progress(self.tally.progress(min(done, self.config.slots or done), clicks))
                 if finished:
@@ -123,6 +132,8 @@ class Run:
         """Stop all stations, take what is left, read final counters and audits. Never raises for a lost station."""
         self._attempt(lambda: self.boards["receiver"].disarm())
         self._attempt(self._read_counters)
+        if self.histograms is not None:
+            self._attempt(self.histograms.take)
         self._attempt(self.collector.drain_to_the_end)
         audits = {name: self._audit(name) for name in self.keys} if self.config.audit else {}
         for name in STATIONS:
@@ -162,6 +173,7 @@ class Run:
             "reference_missed": self.reference_missed,
             "accounting": self.collector.accounting,
             "alarms": self.collector.alarms,
+            "histograms": self._histograms(),
             "click_fines": self.collector.click_fines.tolist(),
             "audit": {
                 name: None if report is None else {**asdict(report), "passed": report.passed}
@@ -171,6 +183,11 @@ class Run:
             "stopped_by_hand": self.stopped,
             "trouble": self.trouble,
         }
+
+    def _histograms(self) -> dict[str, Any] | None:
+        if self.histograms is None or self.histograms.total is None:
+            return None
+        return {**self.config.histograms.model_dump(mode="json"), **self.histograms.total.to_json()}
 
     def _injected_phase(self, bench: Bench) -> list[float] | None:
         """Phase difference that a drifting twin really added, at places spread over the run; None without drift."""
@@ -202,7 +219,7 @@ class Run:
                 "bins 0 and 7 are too close to the edge: change the start cable by a few ns)"
             )
 
-    def _attempt(self, action: Callable[[], None]) -> None:
+    def _attempt(self, action: Callable[[], object]) -> None:
         try:
             action()
         except QrelayError as error:

@@ -31,7 +31,9 @@ __all__ = [
     "DETECTORS",
     "FINE_DELAY_TAPS",
     "FINE_DELAY_TAP_PS",
+    "FINE_SOURCES",
     "GROUPS",
+    "LAG_SLOTS",
     "LINES",
     "OUTCOMES",
     "REFERENCE_BINS",
@@ -413,6 +415,35 @@ REFERENCE = Group(
     ),
 )
 
+LAG_SLOTS = 512
+"""Longest distance of two clicks in the slot-lag histogram."""
+FINE_SOURCES = ("hits", "clicks")
+HISTOGRAMS = Group(
+    "histograms",
+    0x300,
+    "Histograms by place in the slot (window fine_counts) and by distance in slots (window lag_counts); their windows and "
+    "read-only registers tell of the words before the last swap, from the swap or clear before it on",
+    (
+        Register("enable_fine", 1, "rw", "count hits by fine"),
+        Register("fine_source", 1, "rw", "count 0: hits after the delay, in any segment; 1: gated clicks"),
+        Register("enable_lag", 1, "rw", "count pairs of gated clicks by distance"),
+        Register("lag_a", 2, "rw", "detector a; lag = slot of b - slot of a"),
+        Register("lag_b", 2, "rw", "detector b; may be a"),
+        Register("swap", 1, "strobe", "show what was counted and count from zero, both from one word on; not while busy"),
+        Register("busy", 1, "ro", "a swap or clear is at work, 0.1 ms: do not read yet"),
+        Register("swaps", 32, "ro", "swaps since the last clear; clear_counters and arm clear all, the windows too"),
+        Register("words", 48, "ro", "words of runs, any segment", unit="word"),
+        Register("counted_words", 48, "ro", "of these, words in which clicks count", unit="word"),
+        Register("live_slots", 48, "ro", "slots of these in which all detectors of live_mask were live", unit="slot"),
+        Register("clicks_a", 40, "ro", "clicks of a among the pairs"),
+        Register("clicks_b", 40, "ro", "clicks of b among the pairs"),
+        Register("coincidences", 40, "ro", "pairs at lag 0: slots in which a and b click; all clicks where b is a"),
+        Register("lost_a", 40, "ro", "clicks of a in words that found the queue of pairs full: in no pair, not in clicks_a"),
+        Register("lost_b", 40, "ro", "clicks of b in words that found the queue of pairs full: in no pair, not in clicks_b"),
+        Register("high_water", 10, "ro", "most words waiting in the queue of pairs since the last clear", unit="word"),
+    ),
+)
+
 LINK = Group(
     "link",
     0x2C0,
@@ -482,6 +513,7 @@ GROUPS: tuple[Group, ...] = (
     EVENTS,
     LINK,
     REFERENCE,
+    HISTOGRAMS,
     TDC,
     FINE_DELAY,
 )
@@ -494,6 +526,15 @@ WINDOWS: tuple[Window, ...] = (
     Window("offsets", 0x3000, 256, 32, "wo", "slots to draw again, counted from entropy.regenerate_base"),
     Window("draws", 0x3100, 256, 17, "ro", "answers: bits 15:0 draw of the slot, 16 answered (the key is there)"),
     Window("raw", 0x3200, 512, 32, "ro", "ring of raw samples, 32 in a word, earliest in bit 0"),
+    Window("fine_counts", 0x2000, 256 * DETECTORS, 32, "ro", "hits; index: bits 7:0 fine, 9:8 detector"),
+    Window(
+        "lag_counts",
+        0x2400,
+        2 * LAG_SLOTS,
+        32,
+        "ro",
+        "pairs; index n below 512: b is n + 1 slots before a (lag -n - 1); 512 + n: b is n + 1 slots after a",
+    ),
     Window("success", 0x500, 256, 4, "wo", "outcome code by click pattern; 0: no success"),
     Window(
         "lines",

@@ -1,0 +1,60 @@
+"""Golden model of `histograms.Histograms` and of its parts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qrelay.protocol.registers import DETECTORS, LAG_SLOTS
+from qrelay.protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
+
+__all__ = ["fine_counts", "lag_counts", "parts", "queue_fill"]
+
+
+def parts(words: int, turns: Sequence[int]) -> list[slice]:
+    """The words of each histogram: a turn is the first word of the next one."""
+    edges = [0, *turns, words]
+    return [slice(first, end) for first, end in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def fine_counts(hits: NDArray[np.bool_], fines: NDArray[np.uint8], words: slice) -> NDArray[np.int64]:
+    """Hits of these words, int64[detector, fine]; `hits` and `fines` are [detector, slot]."""
+    slots = slice(SLOTS_PER_WORD * words.start, SLOTS_PER_WORD * words.stop)
+    return np.stack(
+        [np.bincount(fines[d, slots][hits[d, slots]], minlength=FINES_PER_SLOT) for d in range(DETECTORS)]
+    ).astype(np.int64)
+
+
+def lag_counts(a: NDArray[np.bool_], b: NDArray[np.bool_], words: slice) -> NDArray[np.int64]:
+    """Pairs whose later click is in these words, int64[1025] by lag -512 .. 512, of clicks by slot.
+
+    What is before the array does not exist; clicks of words before `words` make pairs.
+    """
+    first, end = SLOTS_PER_WORD * words.start, SLOTS_PER_WORD * words.stop
+    counts = np.zeros(2 * LAG_SLOTS + 1, np.int64)
+    for sign, new, old in ((-1, a, b), (1, b, a)):
+        places = np.flatnonzero(old)
+        for slot in np.flatnonzero(new[first:end]) + first:
+            near = places[np.searchsorted(places, slot - LAG_SLOTS) : np.searchsorted(places, slot)]
+            np.add.at(counts, LAG_SLOTS + sign * (slot - near), 1)
+    counts[LAG_SLOTS] = np.count_nonzero(a[first:end] & b[first:end])
+    return counts
+
+
+def queue_fill(new: NDArray[np.bool_], old: NDArray[np.bool_], stalls: Sequence[int] = ()) -> NDArray[np.int64]:
+    """Words that wait for an engine that walks from `new` to `old` clicks, after each word with clicks; no losses.
+
+    An estimate from above: each event costs 5 words, each new click 2, each pair 1, each stall (by its word) 540.
+    """
+    by_word = np.flatnonzero((new | old).reshape(-1, SLOTS_PER_WORD).any(axis=1))
+    places = np.flatnonzero(old)
+    clicks = np.flatnonzero(new)
+    pairs = np.searchsorted(places, clicks) - np.searchsorted(places, clicks - LAG_SLOTS)
+    cost = np.full(len(by_word), 5, np.int64)
+    np.add.at(cost, np.searchsorted(by_word, clicks // SLOTS_PER_WORD), 2 + pairs)
+    for word in stalls:
+        cost[min(np.searchsorted(by_word, word), len(cost) - 1)] += 540
+    # The engine ends event n at max(its arrival, end of n - 1) + cost.
+    total = np.cumsum(cost)
+    ends = total + np.maximum.accumulate(by_word - (total - cost))
+    return np.arange(1, len(by_word) + 1) - np.searchsorted(ends, by_word, side="right")
