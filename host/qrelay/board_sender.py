@@ -140,7 +140,15 @@ class BoardSender:
         self._entropy.erase(self._entropy.places())
         self.erased = True
 
-    def manifest(self, file: str) -> dict[str, Any]:
+    def reseeds_missed(self, end_slot: int) -> int:
+        """Keys that were due before `end_slot` and not made: no place was free, or one was still being made."""
+        if not self.spans or not self._settings.reseed_slots:
+            return 0
+        due = (end_slot - self.spans[0].first_slot) // self._settings.reseed_slots
+        # The last one may be under way.
+        return max(0, due - 1 - (len(self.spans) - 1))
+
+    def manifest(self, file: str, end_slot: int) -> dict[str, Any]:
         """What a reader of the run wants to know of these keys; nothing of the keys themselves."""
         return {
             "source": "board",
@@ -150,6 +158,7 @@ class BoardSender:
             "stream": self.key.stream,
             "spans": [asdict(span) for span in self.spans],
             "reseed_slots": self._settings.reseed_slots,
+            "reseeds_missed": self.reseeds_missed(end_slot),
             "sample_words": self._settings.sample_words,
             "cutoffs": asdict(self._settings.cutoffs()),
             "health": None if self._health is None else asdict(self._health),

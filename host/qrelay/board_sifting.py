@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from .board_sender import BoardSender
 from .collector import Collector
@@ -32,6 +33,8 @@ class BoardSifting:
         self.senders = list(senders)
         self._folder = folder
         self._tally = tally
+        # Each sender has a link of its own, and answers meanwhile.
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="draws")
         self._pending: list[Announcements] = []
         self._last_slot = 0
         """All announcements before it are answered."""
@@ -107,8 +110,8 @@ class BoardSifting:
         while len(announced):
             piece = Announcements(announced.slots[:_PIECE], announced.outcomes[:_PIECE])
             announced = Announcements(announced.slots[_PIECE:], announced.outcomes[_PIECE:])
-            for sender in self.senders:
-                sender.answer(piece.slots)
+            for answer in [self._pool.submit(sender.answer, piece.slots) for sender in self.senders]:
+                answer.result()
             self._pending = [announced, *later] if len(announced) else later
             self._last_slot = max(self._last_slot, int(piece.slots[-1]))
             self._tally.add(piece)

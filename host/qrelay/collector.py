@@ -63,7 +63,7 @@ class Collector:
 
     def drain(self) -> None:
         """Take what has arrived. Raises LinkClosed if a station is lost, RunFolderError if the disk is full."""
-        for station, board in self._boards.items():
+        for station in self._boards:
             for kind in RecordKind:
                 self._take(station, kind)
         for station, board in self._boards.items():

@@ -230,8 +230,8 @@ class RunConfig(StrictModel):
         self._check_reference()
         if self.choices.on_board() and self.simulated and self.twin.engine == "fast":
             raise ValueError(
-                "choices: the fast twin has no stations that could make keys; set twin.engine = 'rtl', or alice_key and "
-                "bob_key = 'host'"
+                "choices: the fast twin has no stations that could make keys; set twin.engine = 'rtl', or alice_key "
+                "and bob_key = 'host'"
             )
         if not self.simulated:
             if self.path_delay_slots is None:

@@ -42,7 +42,12 @@ def demo_text(
     if reference:
         _add_reference(document)
     if board_keys:
-        document["choices"] |= {"alice_key": "board", "bob_key": "board", "reseed_slots": 20_000_000, "sample_words": 16}
+        document["choices"] |= {
+            "alice_key": "board",
+            "bob_key": "board",
+            "reseed_slots": 20_000_000,
+            "sample_words": 16,
+        }
     return fast_text(tomlkit.dumps(document)) if fast else tomlkit.dumps(document)
 
 

@@ -83,12 +83,13 @@ class Run:
         self.seconds = 0.0
 
     def configure(self) -> None:
-        """Load registers, tables and keys of all stations, or have them make their own; keep keys in their own files."""
+        """Load registers, tables and keys of all stations; those that do not get a key from here make their own."""
         for name, key in self.keys.items():
             self.folder.write_secret(f"{name}.choice-key", key.to_json())
+        keys: dict[str, ChoiceKey | BoardKey] = {name: sender.key for name, sender in self.board_senders.items()}
+        keys |= self.keys
         for name, board in self.boards.items():
-            key = self.board_senders[name].key if name in self.board_senders else self.keys.get(name)
-            configure(board, name, self.config, self.alignment, key)
+            configure(board, name, self.config, self.alignment, keys.get(name))
         for sender in self.board_senders.values():
             sender.prepare(self.folder.log)
         for name in SENDERS:
@@ -174,7 +175,7 @@ class Run:
                 "stations": {name: asdict(timing) for name, timing in alignment.stations.items()},
             },
             "keys": {
-                name: self.board_senders[name].manifest(f"{name}.draws")
+                name: self.board_senders[name].manifest(f"{name}.draws", alignment.first_slot + self.slots_done)
                 if name in self.board_senders
                 else {
                     "source": "host",
