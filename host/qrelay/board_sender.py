@@ -12,6 +12,7 @@ from .choice_keys import BoardKey
 from .choice_settings import ChoiceSettings
 from .draw_store import DrawStore
 from .errors import RunError
+from .external_bits import ExternalBits
 from .protocol.units import SLOTS_PER_WORD
 from .station_entropy import BoardChoices, KeySpan, SourceHealth, StationEntropy
 from .status import Alarm
@@ -56,13 +57,19 @@ class BoardSender:
         self._audit_asked = audit_slots is None
         self._settings = settings
         self._entropy = StationEntropy(board)
+        self._external = ExternalBits(board) if settings.external_key_bit else None
         self._choices = BoardChoices(self._entropy, self.spans, key.nonce, key.stream)
         self._retired = 0
         """Spans whose key is erased: always the first ones."""
         self._health: SourceHealth | None = None
 
-    def prepare(self, log: Callable[..., None]) -> None:
-        """Erase what an earlier run left, pass the start-up test, make the first key. Raises RunError if it fails."""
+    def prepare(self, log: Callable[..., None], slots: int) -> None:
+        """Erase what an earlier run left, pass the start-up test, make the first key. Raises RunError if it fails.
+
+        Where key bits come from outside, a run of so many `slots` must not be longer than they are kept.
+        """
+        if self._external is not None:
+            self._external.check_length(slots)
         self.board.write("entropy.record", 0)
         if left := self._entropy.places():
             log("keys of an earlier run erased, its sifting did not end", station=self.name, places=left)
@@ -83,6 +90,8 @@ class BoardSender:
         reason = (
             f"{' and '.join(health.failures)} of its noise source failed at sample {health.failed_at}"
             if health.failures
+            else "external key bits were missing"
+            if self._external is not None and self._external.failed()
             else "its keystream was not ready"
         )
         return f"station {self.name}: {reason}; choices stopped at slot {self.stopped_slot}, what was before is kept"
@@ -101,7 +110,11 @@ class BoardSender:
                 f"station {self.name}: slot {int(slots.min())} was announced after its key was erased; announcements "
                 "must come in order"
             )
-        self.store.add(slots, self._choices.draws_at(slots))
+        self.store.add(slots, self._draws_at(slots))
+
+    def _draws_at(self, slots: NDArray[np.uint64]) -> NDArray[np.uint16]:
+        draws = self._choices.draws_at(slots)
+        return draws if self._external is None else self._external.replace(slots, draws)
 
     def answer_audit(self) -> None:
         """Ask for the draws of the audited slots, which have passed."""
@@ -110,7 +123,7 @@ class BoardSender:
         if self.stopped_slot is not None and self.stopped_slot < self._audit_slots[1]:
             return
         slots = np.arange(*self._audit_slots, dtype=np.uint64)
-        self.audit_draws.add(slots, self._choices.draws_at(slots))
+        self.audit_draws.add(slots, self._draws_at(slots))
         self._audit_asked = True
 
     @property
@@ -152,6 +165,7 @@ class BoardSender:
         """What a reader of the run wants to know of these keys; nothing of the keys themselves."""
         return {
             "source": "board",
+            "key_bit": "drawn" if self._external is None else "external",
             "entropy": self.board.identity.entropy.name.lower(),
             "file": file,
             "nonce": self.key.nonce,

@@ -34,6 +34,12 @@ class ChoiceSettings(StrictModel):
         default=FALSE_ALARM_LOG2, ge=-64, le=-10, description="binary logarithm of the false-alarm probability"
     )
 
+    external_key_bit: bool = Field(
+        default=False,
+        description="the key bit comes from a source outside the station; it keeps the bits of the last slots only, "
+        "and a run must not be longer",
+    )
+
     def key_of(self, sender: str) -> KeySource:
         """Where the key of "alice" or "bob" comes from."""
         return self.alice_key if sender == "alice" else self.bob_key

@@ -228,6 +228,11 @@ class RunConfig(StrictModel):
                 there = ", ".join(names)
                 raise ValueError(f"frame.steps.{index}.setting: no setting {step.setting!r}; there are {there}")
         self._check_reference()
+        if self.choices.external_key_bit and (len(self.choices.on_board()) < 2 or not self.slots):
+            raise ValueError(
+                "choices.external_key_bit: needs keys made on board and an end; set alice_key and bob_key = 'board' and "
+                "slots to what the stations keep, `external.lookback` or less"
+            )
         if self.choices.on_board() and self.simulated and self.twin.engine == "fast":
             raise ValueError(
                 "choices: the fast twin has no stations that could make keys; set twin.engine = 'rtl', or alice_key "
@@ -290,6 +295,8 @@ class RunConfig(StrictModel):
             for setting in self.settings:
                 levels[setting.level_code] = setting.mean_photon_number
             update["mean_photon_number_by_level_code"] = tuple(levels)
+        if self.choices.external_key_bit:
+            update["external_bits"] = True
         if self.path_delay_slots is not None:
             update["path_delay_slots"] = self.path_delay_slots
         return self.twin.model_copy(update=update)

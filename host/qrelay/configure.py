@@ -59,6 +59,7 @@ def configure(
         "entropy.on_board": 0,
         "entropy.required": 0,
         "entropy.reseed_words": 0,
+        "external.enable": int(key is not None and config.choices.external_key_bit),
         "modulator.enable": int(role != "receiver"),
         "receiver.enable": int(role == "receiver"),
     }

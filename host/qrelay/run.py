@@ -91,7 +91,7 @@ class Run:
         for name, board in self.boards.items():
             configure(board, name, self.config, self.alignment, keys.get(name))
         for sender in self.board_senders.values():
-            sender.prepare(self.folder.log)
+            sender.prepare(self.folder.log, self.alignment.stations[sender.name].length)
         for name in SENDERS:
             self._wait_for(name, State.KEYSTREAM_READY | State.NONCE_FRESH, "its keystream is not ready")
 

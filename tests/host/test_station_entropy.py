@@ -149,7 +149,7 @@ def test_keys_that_an_earlier_run_left_are_erased_and_logged(station):
     log = []
     with Board.open(station.url) as board:
         alice = sender(station, board, reseed_slots=800, sample_words=64)
-        alice.prepare(lambda event, **values: log.append((event, values)))
+        alice.prepare(lambda event, **values: log.append((event, values)), 8000)
     assert log == [
         ("keys of an earlier run erased, its sifting did not end", {"station": "alice", "places": [0, 2]}),
         ("key made on board", {"station": "alice", "place": 1}),

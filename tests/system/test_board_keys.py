@@ -210,3 +210,49 @@ def test_the_fast_twin_makes_no_keys():
     text = demo_text(board_keys=True, fast=True)
     with pytest.raises(ConfigError, match="the fast twin has no stations that could make keys"):
         parse_config(text)
+
+
+def external_bits(folder, slots=60_000, length_km=0.0):
+    """Short arms and bright pulses, so that the few slots whose external bits are kept hold enough successes."""
+    text = board_keys(folder, slots=slots, reseed_slots=0)
+    for old, new in (
+        ("bob_key", "external_key_bit = true\nbob_key"),
+        ("length_km = 50.0", f"length_km = {length_km}"),
+        ("mean_photon_number = 0.016", "mean_photon_number = 0.15"),
+        ("probability = 0.55", "probability = 0.88"),
+        ("probability = 0.33", "probability = 0.0"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def test_key_bits_from_outside(tmp_path):
+    """Emitted, kept and read: audit and QBER tell; the bits are not those that the key would have drawn."""
+    text = external_bits(tmp_path)
+    outcome = go(text)
+    assert outcome.trouble is None
+    assert outcome.manifest["keys"]["alice"]["key_bit"] == "external"
+    assert all(report["passed"] for report in outcome.manifest["audit"].values())
+    assert_model(outcome.result)
+    assert outcome.result["qber"] < 0.3
+    assert replayed(outcome, text)[0] == outcome.result
+
+
+def test_a_run_longer_than_external_bits_are_kept(tmp_path):
+    with pytest.raises(RunError, match=r"keeps the external key bits of 131040; make slots at least \d+ smaller"):
+        go(external_bits(tmp_path, slots=200_000))
+
+
+def test_external_bits_that_stop(tmp_path, twins, monkeypatch):
+    """No bits at all: nothing is drawn, and the run says so."""
+    from qrelay.config import RunConfig
+
+    settings = RunConfig.twin_settings
+    monkeypatch.setattr(
+        RunConfig, "twin_settings", lambda config: settings(config).model_copy(update={"external_bits": False})
+    )
+    outcome = go(external_bits(tmp_path))
+    assert outcome.trouble.startswith("station alice: external key bits were missing; choices stopped at slot ")
+    assert "entropy test failed" in outcome.manifest["alarms"]["alice"]
+    assert outcome.result["sifted"] == 0
