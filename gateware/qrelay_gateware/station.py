@@ -8,6 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from qrelay.protocol import PROTOCOL_HASH
+from qrelay.protocol.choice import PHASE_BITS
 from qrelay.protocol.identity import Capability, Entropy, Identity, Phy
 from qrelay.protocol.registers import DETECTORS, LINES
 from qrelay.protocol.units import DEFAULT_SLOT_RATE_HZ, SLOT_WORD_BITS, SLOTS_PER_WORD
@@ -16,6 +17,7 @@ from .audit import Audit
 from .choices import ChoiceMapper
 from .entropy import EntropyBlock
 from .events import FIFO_DEPTHS, Events
+from .external_bits import ExternalBits
 from .fine_delay import FineDelay, FineDelayPort
 from .keystream import Keystream
 from .layouts import LINE_BINS, Hits, Lines, Segment
@@ -30,6 +32,9 @@ from .timebase import TimeBase
 __all__ = ["GATED_BLOCKS", "GATEWARE_VERSION", "BoardFacts", "Station"]
 
 GATEWARE_VERSION = (0, 1, 0)
+
+_KEY_BIT = PHASE_BITS - 1
+"""Bit of a draw that is the key bit: the top bit of the phase."""
 
 _START_LATENCY = Keystream.latency + 1
 """Words from the start event to the first word of the run."""
@@ -64,6 +69,8 @@ class BoardFacts:
     """Detectors with a carry chain, one bit each."""
     build_id: int = 0
     """Of the bitstream; 0 in a simulation."""
+    external_ring_words: int = 0
+    """Words that the ring of key bits from outside holds; 0: the board has no pins for such bits."""
 
 
 class Station(wiring.Component):
@@ -96,6 +103,8 @@ class Station(wiring.Component):
     start_out : bins of the start output.
     probe : one bit per slot.
     noise : level of the noise source, sampled now and then; not looked at where the facts name no source.
+    external_bits, external_valid : key bits from outside, one per slot of a word, and whether there are any in this
+        word; not looked at where the facts give them no ring.
     clock_locked, external_reference : present state of the clocks.
     reference_lost, lock_lost, phase_slipped : one-clock (or longer) reports that latch an alarm.
     armed, running : for lamps, and for a simulation that wants to know whether time matters.
@@ -114,6 +123,8 @@ class Station(wiring.Component):
     hits_inverted: Out(DETECTORS)
     start_bins: In(LINE_BINS)
     noise: In(1)
+    external_bits: In(SLOTS_PER_WORD)
+    external_valid: In(1)
     lines: Out(Lines)
     start_out: Out(LINE_BINS)
     probe: Out(SLOTS_PER_WORD)
@@ -139,6 +150,7 @@ class Station(wiring.Component):
         board = asdict(self._facts)
         rate = board.pop("slot_rate_hz")
         output_latency = board.pop("output_latency")
+        board.pop("external_ring_words")
         return Identity(
             protocol_hash=PROTOCOL_HASH,
             version=GATEWARE_VERSION,
@@ -179,6 +191,7 @@ class Station(wiring.Component):
         m.submodules.sequencer = sequencer = Sequencer()
         m.submodules.choices = choices = ChoiceMapper()
         m.submodules.audit = audit = Audit()
+        m.submodules.external = external = ExternalBits(self._facts.external_ring_words)
         m.submodules.probe = probe = Probe()
         system = bank.config_system
 
@@ -198,6 +211,7 @@ class Station(wiring.Component):
             (probe, "modulator"),
             (audit, "audit"),
             (entropy, "entropy"),
+            (external, "external"),
             (receiver, "receiver"),
             (events, "events"),
         ):
@@ -217,6 +231,7 @@ class Station(wiring.Component):
             receiver.lag_counts.address.eq(bank.read_lag_counts.address),
             bank.read_lag_counts.value.eq(receiver.lag_counts.value),
             bank.status_entropy.eq(entropy.status),
+            bank.status_external.eq(external.status),
         ]
         for table, user in (
             (bank.table_segments, sequencer.segments),
@@ -266,9 +281,25 @@ class Station(wiring.Component):
             keystream.halt.eq(~used.any() | unhealthy),
             keystream.start_slot.eq(bank.config_timebase.start_slot),
             choices.tick.eq(sequencer.tick),
-            choices.draws.eq(keystream.draws),
+            Cat(draw[_KEY_BIT] for draw in choices.draws).eq(
+                Mux(external.replaces, external.key_bits, Cat(draw[_KEY_BIT] for draw in keystream.draws))
+            ),
+            *(
+                choices_draw[part].eq(keystream_draw[part])
+                for choices_draw, keystream_draw in zip(choices.draws, keystream.draws, strict=True)
+                for part in (slice(_KEY_BIT), slice(_KEY_BIT + 1, None))
+            ),
+            external.bits.eq(self.external_bits),
+            external.valid.eq(self.external_valid),
+            external.tick.eq(sequencer.tick),
+            external.arm.eq(arm),
+            external.address.eq(bank.read_external.address),
+            bank.read_external.value.eq(external.value),
+            external.offsets.address.eq(bank.table_offsets.address),
+            external.offsets.value.eq(bank.table_offsets.value),
+            external.offsets.enable.eq(bank.table_offsets.enable),
             # What was not drawn must not look like a choice: setting and phase 0, as without a keystream.
-            choices.config.enable.eq(bank.config_keystream.enable & keystream.valid),
+            choices.config.enable.eq(bank.config_keystream.enable & keystream.valid & ~external.blocked),
             modulator.tick.eq(choices.tick_out),
             modulator.choices.eq(choices.choices),
             modulator.ready.eq(self.clock_locked),
@@ -306,7 +337,7 @@ class Station(wiring.Component):
             sequencer.tick.running
             & (sequencer.tick.segment == Segment.QUANTUM.value)
             & bank.config_keystream.enable
-            & ~keystream.valid
+            & (~keystream.valid | external.blocked)
         )
         # Where drawing stopped, by the word; until the next arm.
         stopped = Signal()
@@ -380,7 +411,7 @@ class Station(wiring.Component):
             timebase.sync_slip,
             events.overflow | receiver.reference_lost,
             bank.damaged,
-            entropy.failed,
+            entropy.failed | external.failed,
             arm_refused,
             undrawn,
             entropy.not_made,

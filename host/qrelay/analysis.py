@@ -91,7 +91,13 @@ def _counted_slots(config: RunConfig, manifest: Mapping[str, Any]) -> _Counted:
     if counted <= lead_in:
         return _Counted(first, first, 0, 0)
     end = start + layout.slots_until(counted, COUNTED_KINDS)
-    return _Counted(first, end, counted - lead_in, counters["live_slots"] - lead_in)
+    slots, live_slots = counted - lead_in, counters["live_slots"] - lead_in
+    cut = manifest.get("choices_end_slot")
+    if cut is not None and cut < end:
+        # Choices are missing from there on. The counters cover more; live slots are shared out evenly.
+        kept = max(0, layout.counted(max(cut, first) - start, COUNTED_KINDS) - lead_in)
+        return _Counted(first, max(cut, first), kept, round(live_slots * kept / slots))
+    return _Counted(first, end, slots, live_slots)
 
 
 def _phase_offset(config: RunConfig, parts: CountedParts) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .config import RunConfig
 from .sifting import DrawsChoices
 
-__all__ = ["SENDERS", "ChoiceKey", "make_choice_keys"]
+__all__ = ["SENDERS", "BoardKey", "ChoiceKey", "make_board_keys", "make_choice_keys"]
 
 SENDERS = ("alice", "bob")
 
@@ -45,13 +45,33 @@ class ChoiceKey:
         return cls(bytes.fromhex(values["key"]), values["nonce"], values["stream"], tuple(values["thresholds"]))
 
 
+@dataclass(frozen=True)
+class BoardKey:
+    """What belongs to the choices of a sender whose keys are made on its board, where they stay."""
+
+    nonce: int
+    stream: int
+    thresholds: tuple[int, ...]
+
+
+def make_board_keys(config: RunConfig) -> dict[str, BoardKey]:
+    """Nonce, stream and thresholds of the senders that make their own keys; nonces rise from run to run."""
+    return {
+        name: BoardKey(time.time_ns(), stream, config.thresholds())
+        for stream, name in enumerate(SENDERS, start=1)
+        if config.choices.key_of(name) == "board"
+    }
+
+
 def make_choice_keys(config: RunConfig) -> dict[str, ChoiceKey]:
-    """Fresh keys for both senders; with a seed (simulated boards only) always the same.
+    """Fresh keys for the senders that get them from here; with a seed (simulated boards only) always the same.
 
     A fresh key makes every nonce fresh; the clock is taken so that nonces rise from run to run all the same.
     """
     keys = {}
     for stream, name in enumerate(SENDERS, start=1):
+        if config.choices.key_of(name) == "board":
+            continue
         if config.seed is None:
             key, nonce = secrets.token_bytes(32), time.time_ns()
         else:

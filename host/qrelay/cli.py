@@ -37,6 +37,7 @@ def demo(
     output: Annotated[Path | None, typer.Option(help="folder in which the run folder is made")] = None,
     fast: Fast = False,
     reference: Annotated[bool, typer.Option("--reference", help="bright reference segments, phase from them")] = False,
+    board_keys: Annotated[bool, typer.Option("--board-keys", help="Alice and Bob make their own keys")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Run the whole relay on simulated boards and compare it with theory."""
@@ -51,6 +52,7 @@ def demo(
         output=None if output is None else str(output),
         fast=fast,
         reference=reference,
+        board_keys=board_keys,
     )
     return run_text(text, "demo", seconds=seconds, as_json=as_json)
 

@@ -2,25 +2,32 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from .board import Board
 from .config import STATIONS, RunConfig
-from .errors import LinkError
-from .live_tally import LiveTally
+from .errors import LinkError, RunError
 from .protocol.records import RecordKind
 from .protocol.registers import DETECTORS
 from .protocol.units import FINES_PER_SLOT
 from .record_arrays import RecordArray, pack_records
 from .run_folder import RunFolder
 from .sifting import Announcements
+from .station_entropy import KeySpan, key_spans
 from .status import Alarm
 
 __all__ = ["Collector"]
 
 _DRAIN_LIMIT_S = 10.0
+
+
+class AnnouncementSink(Protocol):
+    """Takes announcements as they come in, such as a `qrelay.live_tally.LiveTally`."""
+
+    def add(self, announcements: Announcements) -> None:
+        """Take new announcements."""
 
 
 class Collector:
@@ -31,11 +38,18 @@ class Collector:
     """
 
     def __init__(
-        self, boards: Mapping[str, Board], folder: RunFolder, config: RunConfig, first_slot: int, tally: LiveTally
+        self,
+        boards: Mapping[str, Board],
+        folder: RunFolder,
+        config: RunConfig,
+        first_slot: int,
+        sink: AnnouncementSink,
+        key_spans: Mapping[str, list[KeySpan]] | None = None,
     ) -> None:
         self._boards = boards
         self._folder = folder
-        self._tally = tally
+        self._sink = sink
+        self._key_spans = key_spans or {}
         self._first_slot = first_slot
         self._sampling = config.events.clicks == "sample"
         self._sample = config.events.click_sample
@@ -49,15 +63,41 @@ class Collector:
 
     def drain(self) -> None:
         """Take what has arrived. Raises LinkClosed if a station is lost, RunFolderError if the disk is full."""
-        for station, board in self._boards.items():
+        for station in self._boards:
             for kind in RecordKind:
-                records = board.take(kind)
-                if len(records):
-                    self._keep(station, kind, records)
+                self._take(station, kind)
+        for station, board in self._boards.items():
             if board.link.failure is not None:
                 raise LinkError(f"station {station} is lost: {board.link.failure}; what was taken before is kept")
         if self._sampling and self._clicks >= self._sample:
             self._end_sampling(self._boards["receiver"])
+
+    def arrived(self, station: str, kind: RecordKind) -> bool:
+        """All records of a kind that the station had made when asked have arrived, those lost on the link apart."""
+        events = self._boards[station].read_group("events")
+        self._take(station, kind)
+        lost = self._lost(station, kind)
+        if kind == RecordKind.KEY and (lost or events["dropped_key"]):
+            raise RunError(
+                f"station {station}: a key record was lost; which key drew the slots since is not known, and what was "
+                "answered before is kept"
+            )
+        missing = (events[f"sent_{kind.name.lower()}"] - self._received[station][kind] - lost) % (1 << 32)
+        # Records of after the question may be here already.
+        return not events[f"fill_{kind.name.lower()}"] and (missing == 0 or missing >= 1 << 31)
+
+    def receiver_slot(self) -> int:
+        """The receiver's slot counter."""
+        return self._boards["receiver"].read("timebase.slot_now")
+
+    def _lost(self, station: str, kind: RecordKind) -> int:
+        statistics = self._boards[station].statistics
+        return statistics.lost_records[kind] + statistics.discarded_records[kind]
+
+    def _take(self, station: str, kind: RecordKind) -> None:
+        records = self._boards[station].take(kind)
+        if len(records):
+            self._keep(station, kind, records)
 
     def _end_sampling(self, receiver: Board) -> None:
         """Stop click records. Clicks dropped meanwhile are no fault: an alarm that only they raised is cleared."""
@@ -93,7 +133,12 @@ class Collector:
         if kind == RecordKind.SUCCESS:
             part = Announcements(records["slot"].copy(), records["outcome"].copy())
             self._announcements.append(part)
-            self._tally.add(part.between(self._first_slot, 1 << 48))
+            self._sink.add(part.between(self._first_slot, 1 << 48))
+        elif kind == RecordKind.KEY and station in self._key_spans:
+            spans = key_spans(records)
+            self._key_spans[station] += spans
+            for span in spans:
+                self._folder.log("key", station=station, slot=span.first_slot, place=span.place, number=span.number)
         elif kind == RecordKind.CLICK:
             self._clicks += len(records)
             np.add.at(self.click_fines, (records["detector"], records["fine"]), 1)
@@ -115,13 +160,12 @@ class Collector:
     def _close_account(self) -> None:
         for station, board in self._boards.items():
             events = board.read_group("events")
-            statistics = board.statistics
             self.alarms[station] = board.alarms().names()
             kinds = {}
             for kind in RecordKind:
                 name = kind.name.lower()
                 sent, received = events[f"sent_{name}"], self._received[station][kind]
-                lost = statistics.lost_records[kind] + statistics.discarded_records[kind]
+                lost = self._lost(station, kind)
                 kinds[name] = {
                     "sent": sent,
                     "received": received,

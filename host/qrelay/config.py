@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from .choice_settings import ChoiceSettings
 from .errors import ConfigError
 from .protocol.choice import SETTINGS, THRESHOLD_RANGE
 from .protocol.registers import DETECTORS, FINE_DELAY_TAPS, LINES, REFERENCE_BINS
@@ -196,7 +197,7 @@ class RunConfig(StrictModel):
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9._-]+$")
     slots: int = Field(default=100_000_000, ge=0, lt=1 << 47, multiple_of=SLOTS_PER_BLOCK, description="0: no end")
-    seed: int | None = Field(default=None, ge=0, description="twin only: reproducible keys")
+    seed: int | None = Field(default=None, ge=0, description="twin only: reproducible keys of the host")
     output: str = Field(default="runs", description="folder in which the run folder is made")
     audit: bool = Field(default=True, description="capture line states of both senders and compare with the choices")
     stations: Stations = Stations()
@@ -207,6 +208,7 @@ class RunConfig(StrictModel):
     events: EventsConfig = EventsConfig()
     histograms: HistogramsConfig = HistogramsConfig()
     sifting: SiftingConfig = SiftingConfig()
+    choices: ChoiceSettings = ChoiceSettings()
     path_delay_slots: PathDelays | None = Field(default=None, description="needed for boards; the twin has its own")
     twin: TwinSettings = TwinSettings()
 
@@ -239,6 +241,16 @@ class RunConfig(StrictModel):
                 there = ", ".join(names)
                 raise ValueError(f"frame.steps.{index}.setting: no setting {step.setting!r}; there are {there}")
         self._check_reference()
+        if self.choices.external_key_bit and (len(self.choices.on_board()) < 2 or not self.slots):
+            raise ValueError(
+                "choices.external_key_bit: needs keys made on board and an end; set alice_key and bob_key = 'board' and "
+                "slots to what the stations keep, `external.lookback` or less"
+            )
+        if self.choices.on_board() and self.simulated and self.twin.engine == "fast":
+            raise ValueError(
+                "choices: the fast twin has no stations that could make keys; set twin.engine = 'rtl', or alice_key "
+                "and bob_key = 'host'"
+            )
         if not self.simulated:
             if self.path_delay_slots is None:
                 raise ValueError("path_delay_slots: missing; boards need the optical delay of the four paths in slots")
@@ -296,6 +308,8 @@ class RunConfig(StrictModel):
             for setting in self.settings:
                 levels[setting.level_code] = setting.mean_photon_number
             update["mean_photon_number_by_level_code"] = tuple(levels)
+        if self.choices.external_key_bit:
+            update["external_bits"] = True
         if self.path_delay_slots is not None:
             update["path_delay_slots"] = self.path_delay_slots
         return self.twin.model_copy(update=update)

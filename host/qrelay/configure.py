@@ -4,7 +4,7 @@ import time
 
 from .alignment import Alignment
 from .board import Board
-from .choice_keys import ChoiceKey
+from .choice_keys import BoardKey, ChoiceKey
 from .config import RunConfig
 from .errors import RunError
 from .frame import FrameLayout
@@ -35,8 +35,13 @@ def audit_slot(alignment: Alignment) -> int:
     return alignment.first_slot + 256 // SLOTS_PER_BLOCK * SLOTS_PER_BLOCK
 
 
-def configure(board: Board, role: str, config: RunConfig, alignment: Alignment, key: ChoiceKey | None) -> None:
-    """Bring a station from any state to ready-to-arm for its `role`; `key` is given to senders only."""
+def configure(
+    board: Board, role: str, config: RunConfig, alignment: Alignment, key: ChoiceKey | BoardKey | None
+) -> None:
+    """Bring a station from any state to ready-to-arm for its `role`; `key` is given to senders only.
+
+    A sender that makes its own keys has none yet.
+    """
     board.disarm()
     board.clear_alarms()
     timing = alignment.stations[role]
@@ -53,6 +58,8 @@ def configure(board: Board, role: str, config: RunConfig, alignment: Alignment, 
         "keystream.enable": int(key is not None),
         "entropy.on_board": 0,
         "entropy.required": 0,
+        "entropy.reseed_words": 0,
+        "external.enable": int(key is not None and config.choices.external_key_bit),
         "modulator.enable": int(role != "receiver"),
         "receiver.enable": int(role == "receiver"),
     }
@@ -86,7 +93,8 @@ def configure(board: Board, role: str, config: RunConfig, alignment: Alignment, 
     if Capability.FINE_DELAY in board.identity.capabilities:
         _settle(board, role)
     if key is not None:
-        board.load_key(key.key)
+        if isinstance(key, ChoiceKey):
+            board.load_key(key.key)
         if config.audit:
             board.write("audit.arm", 1)
 
@@ -110,6 +118,7 @@ def _events(role: str, config: RunConfig) -> dict[str, int]:
         "events.enable_click": int(receiver and config.events.clicks != "off"),
         "events.enable_frame": int(frames != "off"),
         "events.enable_gap": 1,
+        "events.enable_key": 1,
         "events.enable_status": 1,
         "events.frame_mode": FRAME_MODES.index(frames),
         "events.enable_reference": int(receiver and config.reference_records != "off"),

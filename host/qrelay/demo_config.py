@@ -18,10 +18,12 @@ def demo_text(
     output: str | None = None,
     fast: bool = False,
     reference: bool = False,
+    board_keys: bool = False,
 ) -> str:
     """Return the demonstration's TOML text; what is given replaces the default, slots rounded up to whole blocks.
 
     With `reference` each frame begins with bright reference light, from which the run estimates the phase.
+    With `board_keys` Alice and Bob make their own keys, a new one every 20 million slots.
     """
     import tomlkit
 
@@ -39,6 +41,13 @@ def demo_text(
         document["receiver"]["dead_slots"] = dead_slots
     if reference:
         _add_reference(document)
+    if board_keys:
+        document["choices"] |= {
+            "alice_key": "board",
+            "bob_key": "board",
+            "reseed_slots": 20_000_000,
+            "sample_words": 16,
+        }
     return fast_text(tomlkit.dumps(document)) if fast else tomlkit.dumps(document)
 
 

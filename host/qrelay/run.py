@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from .alignment import Alignment, align
-from .audit import AuditReport, check_audit
+from .audit import AUDIT_SLOTS, AuditReport, check_audit
 from .bench import Bench, describe_identity
-from .choice_keys import ChoiceKey, make_choice_keys
+from .board_sender import BoardSender
+from .board_sifting import BoardSifting
+from .choice_keys import SENDERS, BoardKey, ChoiceKey, make_board_keys, make_choice_keys
 from .collector import Collector
 from .conclude import RunOutcome, conclude
 from .config import STATIONS, RunConfig
 from .configure import audit_slot, configure, detector_trims, sender_steps
+from .draw_store import DrawStore
 from .emission import SenderPlan
 from .errors import ConfigError, LinkError, QrelayError, RunError, RunFolderError
 from .frame import FrameLayout
@@ -27,6 +30,7 @@ from .protocol import PROTOCOL_HASH
 from .protocol.registers import LINES
 from .protocol.units import SLOTS_PER_BLOCK
 from .run_folder import RecordedAnnouncements, RunFolder
+from .sifting import DrawsChoices
 from .status import Alarm, State
 from .tdc_offsets import subtract_offsets
 
@@ -57,9 +61,21 @@ class Run:
             trims=detector_trims(config),
         )
         self.keys: dict[str, ChoiceKey] = make_choice_keys(config)
-        self.choices = {name: key.choices() for name, key in self.keys.items()}
+        self.board_senders = {name: self._board_sender(name, key) for name, key in make_board_keys(config).items()}
+        self.choices: dict[str, DrawsChoices] = {
+            name: self.board_senders[name].store if name in self.board_senders else self.keys[name].choices()
+            for name in SENDERS
+        }
         self.tally = LiveTally(config, self.choices["alice"], self.choices["bob"])
-        self.collector = Collector(self.boards, folder, config, self.alignment.first_slot, self.tally)
+        self.sifting = BoardSifting(list(self.board_senders.values()), folder, self.tally)
+        self.collector = Collector(
+            self.boards,
+            folder,
+            config,
+            self.alignment.first_slot,
+            self.sifting,
+            {name: sender.spans for name, sender in self.board_senders.items()},
+        )
         self.start_places: dict[str, int] = {}
         self.counters: dict[str, int] = {}
         self.reference_missed = 0
@@ -73,14 +89,18 @@ class Run:
         self.seconds = 0.0
 
     def configure(self) -> None:
-        """Load registers, tables and keys of all stations; keep the keys in their own files."""
+        """Load registers, tables and keys of all stations; those that do not get a key from here make their own."""
         for name, key in self.keys.items():
             self.folder.write_secret(f"{name}.choice-key", key.to_json())
+        keys: dict[str, ChoiceKey | BoardKey] = {name: sender.key for name, sender in self.board_senders.items()}
+        keys |= self.keys
         for name, board in self.boards.items():
-            configure(board, name, self.config, self.alignment, self.keys.get(name))
+            configure(board, name, self.config, self.alignment, keys.get(name))
         wanted = self.config.histograms
         enable(self.boards["receiver"], fine=wanted.fine, lag=wanted.lag)
-        for name in self.keys:
+        for sender in self.board_senders.values():
+            sender.prepare(self.folder.log, self.alignment.stations[sender.name].length)
+        for name in SENDERS:
             self._wait_for(name, State.KEYSTREAM_READY | State.NONCE_FRESH, "its keystream is not ready")
 
     def start(self) -> None:
@@ -103,6 +123,7 @@ class Run:
                 # Read first: what follows then holds everything up to the end.
                 finished = State.FINISHED in self.boards["receiver"].state()
                 self.collector.drain()
+                self.sifting.proceed(self.collector, audit_over=self._audit_over())
                 slot = self.boards["receiver"].read("timebase.slot_now")
                 now = time.monotonic()
                 done = max(0, slot - self.alignment.first_slot)
@@ -135,9 +156,11 @@ class Run:
         if self.histograms is not None:
             self._attempt(self.histograms.take)
         self._attempt(self.collector.drain_to_the_end)
-        audits = {name: self._audit(name) for name in self.keys} if self.config.audit else {}
+        self._attempt(lambda: self.sifting.finish(self.collector, audit_over=self._audit_over()))
+        audits = {name: self._audit(name) for name in SENDERS} if self.config.audit else {}
         for name in STATIONS:
             self._attempt(self.boards[name].disarm)
+        self.sifting.erase()
         return audits
 
     def manifest(self, bench: Bench, audits: dict[str, AuditReport | None]) -> dict[str, Any]:
@@ -166,9 +189,17 @@ class Run:
                 "stations": {name: asdict(timing) for name, timing in alignment.stations.items()},
             },
             "keys": {
-                name: {"file": f"{name}.choice-key", "nonce": key.nonce, "stream": key.stream}
-                for name, key in self.keys.items()
+                name: self.board_senders[name].manifest(f"{name}.draws", alignment.first_slot + self.slots_done)
+                if name in self.board_senders
+                else {
+                    "source": "host",
+                    "file": f"{name}.choice-key",
+                    "nonce": self.keys[name].nonce,
+                    "stream": self.keys[name].stream,
+                }
+                for name in SENDERS
             },
+            "choices_end_slot": self.sifting.end_slot,
             "counters": self.counters,
             "reference_missed": self.reference_missed,
             "accounting": self.collector.accounting,
@@ -195,6 +226,22 @@ class Run:
         if ask is None or not self.config.twin.phase_drift_rad_per_ms:
             return None
         return [float(phase) for phase in ask(np.linspace(0, self.slots_done, 4096).astype(np.int64))]
+
+    def _board_sender(self, name: str, key: BoardKey) -> BoardSender:
+        timing = self.alignment.stations[name]
+        first = audit_slot(self.alignment)
+        return BoardSender(
+            name,
+            self.boards[name],
+            key,
+            self.config.choices,
+            DrawStore(key.thresholds, self.folder.path / f"{name}.draws"),
+            (first - timing.line_delay_slots, first + AUDIT_SLOTS) if self.config.audit else None,
+        )
+
+    def _audit_over(self) -> bool:
+        """Every sender that makes its own keys has captured its audit, whose draws it can then be asked for."""
+        return all(State.AUDIT_COMPLETE in sender.board.state() for sender in self.board_senders.values())
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
@@ -236,6 +283,8 @@ class Run:
             if State.AUDIT_COMPLETE not in self.boards[name].state():
                 return None
             words = self.boards[name].read_table("audit")
+            if name in self.board_senders and not self.board_senders[name].audit_answered:
+                return None
         except LinkError:
             return None
         return check_audit(words, audit_slot(self.alignment), self._plan(name))
@@ -243,7 +292,7 @@ class Run:
     def _plan(self, name: str) -> SenderPlan:
         timing = self.alignment.stations[name]
         return SenderPlan(
-            self.choices[name],
+            self.board_senders[name].audit_draws if name in self.board_senders else self.choices[name],
             self.layout,
             timing.start_slot,
             sender_steps(self.config),

@@ -13,8 +13,8 @@ from .errors import RunError
 from .protocol.choice import PHASE_BITS, PHASES, SETTINGS, THRESHOLD_RANGE, setting_of
 from .protocol.entropy import KEY_PLACES
 from .protocol.identity import Entropy
-from .protocol.records import RecordKind
 from .protocol.registers import window
+from .record_arrays import RecordArray
 from .status import State
 
 __all__ = ["BoardChoices", "KeySpan", "SourceHealth", "StationEntropy", "key_spans"]
@@ -155,8 +155,8 @@ class StationEntropy:
         keys = self.board.read("entropy.keys")
         return [place for place in range(KEY_PLACES) if keys >> place & 1]
 
-    def erase(self, places: Sequence[int]) -> None:
-        """Erase keys whose sifting ended. Raises RunError where a key is in use."""
+    def erase(self, places: Sequence[int], *, wait: bool = True) -> None:
+        """Erase keys whose sifting ended, and wait until they are gone. Raises RunError where a key is in use."""
         mask = 0
         for place in places:
             if not 0 <= place < KEY_PLACES:
@@ -167,6 +167,8 @@ class StationEntropy:
         if in_use and mask >> current & 1 and self.board.read("entropy.key_state") & _ON_BOARD:
             raise RunError(f"the key at place {current} is in use; disarm the station before it is erased")
         self.board.write("entropy.erase", mask)
+        if not wait:
+            return
         began = time.monotonic()
         while self.board.read("entropy.keys") & mask:
             if time.monotonic() - began > _STANDSTILL_S:
@@ -200,9 +202,8 @@ class StationEntropy:
 
     def _answers(self, slots: NDArray[np.uint64], place: int) -> NDArray[np.uint16]:
         base = int(slots[0])
-        self.board.write("entropy.regenerate_base", base)
         self.board.write_table("offsets", (slots - np.uint64(base)).astype(np.int64))
-        self.board.write("entropy.regenerate", len(slots))
+        self.board.write_many({"entropy.regenerate_base": base, "entropy.regenerate": len(slots)})
         began = time.monotonic()
         while self.board.read("entropy.answered") != len(slots):
             if time.monotonic() - began > _STANDSTILL_S:
@@ -256,9 +257,8 @@ class KeySpan:
     number: int
 
 
-def key_spans(board: Board) -> list[KeySpan]:
-    """Key records that have arrived since the last call, in order."""
-    records = board.take(RecordKind.KEY)
+def key_spans(records: RecordArray) -> list[KeySpan]:
+    """Key records in words, in their order."""
     return [KeySpan(int(r["slot"]), int(r["place"]), int(r["number"])) for r in records]
 
 
@@ -268,7 +268,7 @@ class BoardChoices:
     Parameters
     ----------
     entropy : StationEntropy
-    spans : key spans of the run, in order of slots (`key_spans`).
+    spans : key spans of the run, in order of slots (`key_spans`); may grow while in use.
     nonce, stream, thresholds : as in the registers of the keystream during the run.
     """
 
@@ -281,7 +281,7 @@ class BoardChoices:
         thresholds: Sequence[int] = (THRESHOLD_RANGE,) * (SETTINGS - 1),
     ) -> None:
         self._entropy = entropy
-        self._spans = list(spans)
+        self._spans = spans
         self._nonce = nonce
         self._stream = stream
         limits = tuple(thresholds)
@@ -289,6 +289,11 @@ class BoardChoices:
 
     def at(self, slots: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return setting and phase index of each slot. Raises RunError for slots before the first key."""
+        draws = self.draws_at(slots)
+        return self._setting_of_draw[draws >> PHASE_BITS], (draws & (PHASES - 1)).astype(np.uint8)
+
+    def draws_at(self, slots: NDArray[np.uint64]) -> NDArray[np.uint16]:
+        """Return the draw of each slot. Raises RunError for slots before the first key."""
         asked = np.asarray(slots, np.uint64)
         firsts = np.array([span.first_slot for span in self._spans], np.uint64)
         place = np.searchsorted(firsts, asked, side="right").astype(np.int64) - 1
@@ -302,4 +307,4 @@ class BoardChoices:
             of_span = place == number
             if of_span.any():
                 draws[of_span] = self._entropy.draws(span.place, self._nonce, self._stream, asked[of_span])
-        return self._setting_of_draw[draws >> PHASE_BITS], (draws & (PHASES - 1)).astype(np.uint8)
+        return draws

@@ -115,6 +115,9 @@ class TwinSettings(StrictModel):
     noise_ones: _Probability = Field(
         default=0.5, description="of a 1 in a sample of each board's noise source; its health tests stop a biased one"
     )
+    external_bits: bool = Field(
+        default=False, description="each board has a source of key bits; set by choices.external_key_bit"
+    )
     jitter_ps: float = Field(default=40.0, ge=0, le=3000, description="rms of the detectors' timing")
 
     detectors: Literal["x2", "tdc"] = Field(

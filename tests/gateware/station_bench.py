@@ -57,7 +57,15 @@ class StationBench:
     async def begin(self):
         """Start the clock and reset the station; the clocks of the board are locked."""
         dut = self.dut
-        for port in (dut.rx__valid, dut.tx__ready, dut.hits, dut.start_bins, dut.noise):
+        for port in (
+            dut.rx__valid,
+            dut.tx__ready,
+            dut.hits,
+            dut.start_bins,
+            dut.noise,
+            dut.external_bits,
+            dut.external_valid,
+        ):
             port.value = 0
         for port in (dut.reference_lost, dut.lock_lost, dut.phase_slipped, dut.framing_error, dut.overrun):
             port.value = 0

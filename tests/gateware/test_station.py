@@ -12,6 +12,6 @@ from benches import run_bench
 def test_station_bench(tmp_path):
     run_bench(
         ObservedStation(FACTS),
-        "bench_station,bench_station_entropy,bench_station_tdc,bench_station_fine_delay",
+        "bench_station,bench_station_entropy,bench_station_external,bench_station_tdc,bench_station_fine_delay",
         tmp_path,
     )

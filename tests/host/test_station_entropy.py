@@ -9,8 +9,12 @@ from fake_station import IDENTITY, FakeStation
 from typer.testing import CliRunner
 
 from qrelay.board import Board
+from qrelay.board_sender import BoardSender
+from qrelay.choice_keys import BoardKey
+from qrelay.choice_settings import ChoiceSettings
 from qrelay.choices import ChoiceStream
 from qrelay.cli import app
+from qrelay.draw_store import DrawStore
 from qrelay.entropy_health import health_cutoffs
 from qrelay.errors import RunError
 from qrelay.protocol.identity import Entropy
@@ -134,6 +138,48 @@ def test_erased_keys_answer_no_more(station, entropy):
     station.put("system.state", State.RUNNING)
     with pytest.raises(RunError, match="the key at place 0 is in use; disarm the station before it is erased"):
         entropy.erase([0])
+
+
+def sender(station, board, **settings):
+    key = BoardKey(NONCE, STREAM, THRESHOLDS)
+    return BoardSender("alice", board, key, ChoiceSettings(alice_key="board", **settings), DrawStore(THRESHOLDS), None)
+
+
+def test_keys_that_an_earlier_run_left_are_erased_and_logged(station):
+    log = []
+    with Board.open(station.url) as board:
+        alice = sender(station, board, reseed_slots=800, sample_words=64)
+        alice.prepare(lambda event, **values: log.append((event, values)), 8000)
+    assert log == [
+        ("keys of an earlier run erased, its sifting did not end", {"station": "alice", "places": [0, 2]}),
+        ("key made on board", {"station": "alice", "place": 1}),
+    ]
+    assert station.keys == {}
+    assert station.get("entropy.on_board") == 1
+    assert station.get("entropy.reseed_words") == 200
+    assert station.get("entropy.sample_words") == 64
+
+
+def test_old_keys_go_in_order_and_their_slots_are_refused(station):
+    """Whatever key lies at the place by then: a late announcement must not be answered with its draws."""
+    with Board.open(station.url) as board:
+        alice = sender(station, board)
+        alice.spans += [KeySpan(1000, 2, 1), KeySpan(3000, 0, 2)]
+        slots = np.array([1005, 2999, 3000], np.uint64)
+        alice.answer(slots)
+        expected = ChoiceStream(KEYS[2], NONCE, STREAM, THRESHOLDS).at(slots[:2])
+        np.testing.assert_array_equal(alice.store.at(slots[:2]), expected)
+        assert alice.retire(2999) == []
+        assert station.get("entropy.keys") == 0b0101
+        assert alice.retire(3000) == [KeySpan(1000, 2, 1)]
+        assert station.get("entropy.keys") == 0b0001
+        assert alice.retirable() is None
+        station.keys[2] = bytes(32)  # a later key
+        with pytest.raises(RunError, match="station alice: slot 2999 was announced after its key was erased"):
+            alice.answer(slots[1:])
+        alice.erase_all()
+    assert station.get("entropy.keys") == 0
+    assert alice.erased
 
 
 @pytest.mark.parametrize(

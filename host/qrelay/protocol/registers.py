@@ -138,8 +138,8 @@ SYSTEM = Group(
             16,
             "w1c",
             "bit 0 reference lost, 1 clock lock lost, 2 clock phase slipped, 3 start refused, 4 sync slip, "
-            "5 records dropped, 6 damaged packet received, 7 entropy test failed, 8 arm refused, "
-            "9 choices used before the keystream was ready, or after it was stopped, "
+            "5 records dropped, 6 damaged packet received, 7 entropy test failed or external bits missing, "
+            "8 arm refused, 9 choices used before the keystream was ready, or after it was stopped, "
             "10 a key was not made: source not healthy, no free place, recording, or on_board not set, "
             "11 byte lost at the serial port",
         ),
@@ -278,6 +278,26 @@ ENTROPY = Group(
         Register("answered", 9, "ro", "entries of the window draws that are answered"),
         Register("record", 1, "rw", "write raw samples to the window raw; no key is made meanwhile"),
         Register("raw_words", 32, "ro", "words written to the window raw since record rose"),
+    ),
+)
+
+EXTERNAL = Group(
+    "external",
+    0x3F0,
+    "Key bits from outside (a quantum random number generator), kept on board until they are asked for",
+    (
+        Register(
+            "enable",
+            1,
+            "rw",
+            "bit 3 of the phase of every drawn slot comes from the input; where bits are missing, choices stop until "
+            "the next arm",
+        ),
+        Register("base", 48, "rw", "slot to which the window offsets adds", unit="slot"),
+        Register("ask", 9, "strobe", "look up so many slots of the window offsets, at most 256"),
+        Register("answered", 9, "ro", "entries of the window external that are answered"),
+        Register("lookback", 24, "ro", "slots of the run that are kept, the last ones; 0: no such input", unit="slot"),
+        Register("failed", 1, "ro", "bits were missing in a slot to be drawn, since arm"),
     ),
 )
 
@@ -506,6 +526,7 @@ GROUPS: tuple[Group, ...] = (
     SEQUENCER,
     KEYSTREAM,
     ENTROPY,
+    EXTERNAL,
     MODULATOR,
     AUDIT,
     RECEIVER,
@@ -523,7 +544,7 @@ WINDOWS: tuple[Window, ...] = (
     Window("segments", 0x400, 8, 32, "rw", "segment table: bits 1:0 kind, bits 25:2 length in words"),
     Window("steps", 0x440, 64, 7, "rw", "step list: bits 2:0 setting, bits 6:3 phase"),
     Window("key", 0x480, 8, 32, "wo", "AES-256 key, little-endian words of its 32 bytes"),
-    Window("offsets", 0x3000, 256, 32, "wo", "slots to draw again, counted from entropy.regenerate_base"),
+    Window("offsets", 0x3000, 256, 32, "wo", "slots to ask for, counted from entropy.regenerate_base or external.base"),
     Window("draws", 0x3100, 256, 17, "ro", "answers: bits 15:0 draw of the slot, 16 answered (the key is there)"),
     Window("raw", 0x3200, 512, 32, "ro", "ring of raw samples, 32 in a word, earliest in bit 0"),
     Window("fine_counts", 0x2000, 256 * DETECTORS, 32, "ro", "hits; index: bits 7:0 fine, 9:8 detector"),
@@ -535,6 +556,7 @@ WINDOWS: tuple[Window, ...] = (
         "ro",
         "pairs; index n below 512: b is n + 1 slots before a (lag -n - 1); 512 + n: b is n + 1 slots after a",
     ),
+    Window("external", 0x3400, 256, 2, "ro", "answers: bit 0 key bit of the slot, 1 it is kept; 0: it is not"),
     Window("success", 0x500, 256, 4, "wo", "outcome code by click pattern; 0: no success"),
     Window(
         "lines",

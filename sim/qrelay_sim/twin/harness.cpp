@@ -25,6 +25,7 @@ struct Station {
     VerilatedContext context;
     Vstation top{&context, "station"};
     uint64_t noise;  // state of the noise source
+    uint64_t external;  // state of the source of external bits
     uint64_t past[kDetectors] = {0, 0, 0, 0};  // latest bins on the wire to each detector, the newest in the top bit
 #ifdef QRELAY_TDC
     Chain chains[kDetectors];
@@ -81,13 +82,16 @@ inline bool capture_chains(Station &station, double ps, unsigned inverted) {
 }
 #endif
 
-// The simulated noise source: a coin thrown for every word (SplitMix64 of Steele, Lea and Flood 2014).
-inline bool coin(uint64_t &state, uint64_t ones) {
+// SplitMix64 of Steele, Lea and Flood 2014.
+inline uint64_t mixed(uint64_t &state) {
     uint64_t z = state += 0x9E3779B97F4A7C15ull;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-    return ((z ^ (z >> 31)) >> 32) < ones;
+    return z ^ (z >> 31);
 }
+
+// The simulated noise source: a coin thrown for every word.
+inline bool coin(uint64_t &state, uint64_t ones) { return (mixed(state) >> 32) < ones; }
 
 #ifndef QRELAY_TDC
 constexpr unsigned kHitBits = 9;  // valid, fine
@@ -155,11 +159,13 @@ struct Batch {
     uint64_t noise_ones;         // the noise source is high with this probability, in 2^-32
     const int8_t *wires;         // line wired to each detector, -1 none; null: no wires at all
     const uint8_t *wire_slots;   // delay of each wire, 0..24 slots
+    uint32_t external_valid;     // there are external bits in these words
 };
 
 void *qrelay_station_new(uint64_t seed) {
     auto *station = new Station;
     station->noise = seed;
+    station->external = ~seed;
     auto &top = station->top;
 #ifdef QRELAY_TDC
     top.gear_clk = top.capture = 0;
@@ -169,6 +175,7 @@ void *qrelay_station_new(uint64_t seed) {
     top.LINK(tx, ready) = 0;
     top.start_bins = 0;
     top.noise = 0;
+    top.external_bits = top.external_valid = 0;
     std::memset(&top.hits, 0, sizeof top.hits);
     top.eval();
     top.clk = 1;
@@ -204,6 +211,8 @@ void qrelay_station_step(void *handle, Batch *batch) {
     top.reference_lost = batch->clock_inputs >> 2 & 1;
     top.lock_lost = batch->clock_inputs >> 3 & 1;
     top.phase_slipped = batch->clock_inputs >> 4 & 1;
+
+    top.external_valid = batch->external_valid;
 
     for (uint32_t word = 0; word < batch->words; ++word) {
 #ifdef QRELAY_TDC
@@ -249,6 +258,7 @@ void qrelay_station_step(void *handle, Batch *batch) {
             starts_set = true;
         }
         top.noise = coin(noise, batch->noise_ones);
+        if (batch->external_valid) top.external_bits = mixed(station.external) >> 60;
         const bool rx_valid = rx_used < batch->rx_size;
         top.LINK(rx, valid) = rx_valid;
         if (rx_valid) top.LINK(rx, payload) = batch->rx[rx_used];

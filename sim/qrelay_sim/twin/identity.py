@@ -21,6 +21,7 @@ TWIN_FACTS = BoardFacts(
     capabilities=Capability.SENDER | Capability.RECEIVER | Capability.EXTERNAL_REFERENCE | Capability.SIMULATED,
     pin_latency=PinnedStation.input_latency,
     link_baud=0,
+    external_ring_words=1 << 15,
 )
 
 TWIN_TDC_FACTS = replace(

@@ -131,6 +131,7 @@ class Twin(ClosedAtExit):
         self.stations = self._stations(progress)
         for station in self.stations.values():
             station.noise_ones = settings.noise_ones
+            station.external_bits = settings.external_bits
         self._endpoints: dict[str, Endpoint] = {
             name: TcpEndpoint() if link == "tcp" else PtyEndpoint() for name in STATIONS
         }

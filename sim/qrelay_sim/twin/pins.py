@@ -16,6 +16,8 @@ _REGISTERED = (
     "hits",
     "start_bins",
     "noise",
+    "external_bits",
+    "external_valid",
     "clock_locked",
     "external_reference",
     "reference_lost",

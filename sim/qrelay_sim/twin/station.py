@@ -51,6 +51,7 @@ class _Batch(ctypes.Structure):
         ("noise_ones", ctypes.c_uint64),
         ("wires", ctypes.c_void_p),
         ("wire_slots", ctypes.c_void_p),
+        ("external_valid", ctypes.c_uint32),
     )
 
 
@@ -90,7 +91,7 @@ class NativeStation:
     library : the native library of `build_library`.
     code_of_bins : 65536 light codes by the 16 line bins of a slot (line i at bits 2i and 2i + 1), or None for a station
         whose lines lead nowhere.
-    noise_seed : of the station's noise source.
+    noise_seed : of the station's noise source, and of its source of external bits.
     wires : loop-back, the line that is wired to each detector input, -1 for none, and the delay of each wire in slots,
         0 to `WIRE_SLOTS`; None: no wires. Edges are measured as the x2 gearbox does, where there are no chains.
     chains : of all detectors, for a library with chains.
@@ -131,6 +132,8 @@ class NativeStation:
         self.noise_seed = noise_seed
         self.noise_ones = 0.5
         """Probability that the noise source is high in a word."""
+        self.external_bits = False
+        """There are key bits from outside in every word."""
         self.clock_inputs = _LOCKED_TO_REFERENCE
         """Clock state: bit 0 locked, 1 external reference, 2 reference lost, 3 lock lost, 4 phase slipped."""
 
@@ -187,6 +190,7 @@ class NativeStation:
             noise_ones=round(self.noise_ones * 2**32),
             wires=None if self._wires is None else self._wires.ctypes.data,
             wire_slots=None if self._wire_slots is None else self._wire_slots.ctypes.data,
+            external_valid=self.external_bits,
         )
         self._library.qrelay_station_step(self._handle, ctypes.byref(batch))
         return Stepped(

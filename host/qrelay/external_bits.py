@@ -1,0 +1,86 @@
+"""Key bits that a station took from outside, such as from a quantum random number generator, and keeps for its host."""
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .board import Board
+from .errors import RunError
+from .protocol.choice import PHASE_BITS
+from .protocol.registers import window
+
+__all__ = ["ExternalBits"]
+
+_STANDSTILL_S = 20.0
+_SPAN_SLOTS = 1 << 32
+"""Reach of an offset from the base of a request."""
+_KEY_BIT = PHASE_BITS - 1
+
+
+class ExternalBits:
+    """The bits of the last slots of a run, until the next arm.
+
+    The station keeps as many slots as its memory holds (`lookback`, 430 us in 128 kbit), which is less than a round
+    trip to a host takes. So a run must not be longer than that, and is asked for at its end or before; a lab with
+    longer runs needs a larger memory beside the FPGA.
+
+    Raises RunError if the station has no such input.
+    """
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.lookback = board.read("external.lookback")
+        """Slots that are kept."""
+        if not self.lookback:
+            raise RunError(
+                f"station {board.identity.board!r} at {board.url} has no input for external key bits; set "
+                "choices.external_key_bit = false"
+            )
+
+    def check_length(self, slots: int) -> None:
+        """Raise RunError unless the bits of a run of so many slots of the station are all kept."""
+        if slots > self.lookback:
+            raise RunError(
+                f"the station runs {slots} slots, delays of the paths included, and keeps the external key bits of "
+                f"{self.lookback}; make slots at least {slots - self.lookback} smaller"
+            )
+
+    def failed(self) -> bool:
+        """Bits were missing in a slot that was to be drawn, since the last arm."""
+        return bool(self.board.read("external.failed"))
+
+    def bits(self, slots: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Bit of each slot, in any order, and whether it is kept; where it is not, the bit is 0 and means nothing."""
+        order = np.argsort(slots, kind="stable")
+        ordered = np.asarray(slots, np.uint64)[order]
+        answers = np.empty(len(ordered), np.uint8)
+        begin = 0
+        while begin < len(ordered):
+            reach = int(np.searchsorted(ordered, ordered[begin] + np.uint64(_SPAN_SLOTS)))
+            end = min(begin + window("offsets").depth, reach)
+            answers[begin:end] = self._answers(ordered[begin:end])
+            begin = end
+        result = np.empty_like(answers)
+        result[order] = answers
+        return result & np.uint8(1), result >= 2
+
+    def replace(self, slots: NDArray[np.uint64], draws: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """Draws of `slots` with their external key bits. Raises RunError if one is not kept any more."""
+        bits, kept = self.bits(slots)
+        if not kept.all():
+            raise RunError(
+                f"station {self.board.identity.board!r}: {np.count_nonzero(~kept)} of {len(kept)} external key bits are "
+                f"lost, the first of slot {int(slots[np.argmin(kept)])}: the station keeps {self.lookback} slots"
+            )
+        return (draws & np.uint16(0xFFFF ^ 1 << _KEY_BIT)) | bits.astype(np.uint16) << np.uint16(_KEY_BIT)
+
+    def _answers(self, slots: NDArray[np.uint64]) -> NDArray[np.uint8]:
+        base = int(slots[0])
+        self.board.write_table("offsets", (slots - np.uint64(base)).astype(np.int64))
+        self.board.write_many({"external.base": base, "external.ask": len(slots)})
+        began = time.monotonic()
+        while self.board.read("external.answered") != len(slots):
+            if time.monotonic() - began > _STANDSTILL_S:
+                raise RunError(f"station {self.board.identity.board!r} does not answer for its external key bits")
+        return np.array(self.board.read_table("external", count=len(slots)), np.uint8)

@@ -1,0 +1,144 @@
+"""When draws of announced slots are asked for, and when a key may go: with senders and records by hand."""
+
+import numpy as np
+import pytest
+
+from qrelay.board_sifting import BoardSifting
+from qrelay.errors import LinkError, RunError
+from qrelay.protocol.records import RecordKind
+from qrelay.sifting import Announcements
+
+
+class Sender:
+    """Keeps two keys: the second from slot 100,000 on."""
+
+    def __init__(self, name="alice"):
+        self.name = name
+        self.stopped_slot = None
+        self.asked = []
+        self.horizons = []
+        self.audited = 0
+        self.lost = False
+
+    def check(self):
+        pass
+
+    def why_stopped(self):
+        return f"station {self.name}: stopped"
+
+    def answer(self, slots):
+        if self.lost:
+            raise LinkError("lost")
+        self.asked += slots.tolist()
+
+    def answer_audit(self):
+        self.audited += 1
+
+    def retirable(self):
+        return 100_000
+
+    def retire(self, horizon):
+        self.horizons.append(horizon)
+        return []
+
+    def health(self):
+        pass
+
+
+class Records:
+    """Stands for the collector: which kinds have arrived, and where the receiver is."""
+
+    def __init__(self):
+        self.complete = {RecordKind.KEY: True, RecordKind.SUCCESS: True}
+        self.slot = 0
+        self.late = None
+
+    def arrived(self, station, kind):
+        if kind == RecordKind.SUCCESS and self.late is not None:
+            self.late()
+        return self.complete[kind]
+
+    def receiver_slot(self):
+        return self.slot
+
+
+class Tally:
+    def __init__(self):
+        self.slots = []
+
+    def add(self, announcements):
+        self.slots += announcements.slots.tolist()
+
+
+@pytest.fixture
+def bench():
+    senders = [Sender("alice"), Sender("bob")]
+    tally = Tally()
+    return BoardSifting(senders, None, tally), senders, tally, Records()
+
+
+def announced(*slots):
+    return Announcements(np.array(slots, np.uint64), np.full(len(slots), 1, np.uint8))
+
+
+def test_nothing_is_asked_before_its_key_record_is_here(bench):
+    sifting, senders, tally, records = bench
+    sifting.add(announced(8, 9))
+    records.complete[RecordKind.KEY] = False
+    assert sifting.proceed(records) is False
+    assert senders[0].asked == tally.slots == []
+    assert sifting.end_slot == 8
+    records.complete[RecordKind.KEY] = True
+    assert sifting.proceed(records) is True
+    assert senders[0].asked == senders[1].asked == tally.slots == [8, 9]
+    assert sifting.end_slot is None
+
+
+def test_a_key_goes_by_what_the_receiver_has_told(bench):
+    """Its last success tells; or its counter, once its queue is empty and nothing is in flight."""
+    sifting, senders, _, records = bench
+    sifting.add(announced(50_000, 90_000))
+    sifting.proceed(records)
+    assert senders[0].horizons == [90_000]
+    records.slot = 150_000
+    records.complete[RecordKind.SUCCESS] = False
+    sifting.proceed(records)
+    assert senders[0].horizons[-1] == 90_000
+    records.complete[RecordKind.SUCCESS] = True
+    sifting.proceed(records)
+    assert 100_000 < senders[0].horizons[-1] < 150_000 - 2048
+    # A success that comes with the answer is not answered yet.
+    sifting, senders, _, records = BoardSifting([Sender()], None, Tally()), None, None, records
+    records.late = lambda: sifting.add(announced(99_999))
+    sifting.proceed(records)
+    assert sifting.senders[0].horizons == [0]
+    records.late = None
+    sifting.add(announced(140_000))
+    sifting.proceed(records)
+    assert sifting.senders[0].horizons[-1] == 140_000
+
+
+def test_slots_without_choices_are_left(bench):
+    sifting, senders, tally, records = bench
+    senders[1].stopped_slot = 96
+    sifting.add(announced(95, 96, 200))
+    with pytest.raises(RunError, match="station bob: stopped"):
+        sifting.proceed(records)
+    assert tally.slots == [95]
+    assert sifting.end_slot == 96
+    assert senders[0].horizons == []
+    sifting.finish(records, audit_over=True)  # which is no error any more
+    assert senders[0].audited == 1
+
+
+def test_a_lost_sender_leaves_what_it_has_not_answered(bench):
+    sifting, senders, tally, records = bench
+    sifting.add(announced(10))
+    sifting.proceed(records)
+    senders[0].lost = True
+    sifting.add(announced(20, 30))
+    for _ in range(2):
+        with pytest.raises(LinkError):
+            sifting.proceed(records)
+    assert tally.slots == [10]
+    assert sifting.end_slot == 20
