@@ -290,14 +290,13 @@ void qrelay_station_step(void *handle, Batch *batch) {
 #ifdef QRELAY_TDC
         if (clocked & kLink) station.gear_words = kGearRest;  // settings and tables may be on their way
         if (capture_chains(station, word_ps, upside_down)) station.gear_words = kGearRest;
-        const bool geared = station.gear_words || clock_all;
-        if (geared) {
+        if (station.gear_words || clock_all) {
             top.capture = 1;
             middle_of_word(top);
         }
         if (capture_chains(station, word_ps + kWordPs / 2, upside_down)) station.gear_words = kGearRest;
         top.capture = 0;
-        top.gear_clk = geared;
+        top.gear_clk = station.gear_words || clock_all;
         if (station.gear_words) --station.gear_words;
 #endif
         top.eval();
