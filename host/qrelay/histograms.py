@@ -80,7 +80,7 @@ class HistogramsTaken:
 def enable(board: Board, *, fine: Literal["off", "hits", "clicks"] = "off", lag: tuple[int, int] | None = None) -> None:
     """Count hits by fine, pairs of clicks of detectors `lag` = (a, b) by lag, or both; without an argument nothing.
 
-    Arming a station clears what was counted. Raises ConfigError for a detector that is not there.
+    Arming a station clears what was counted; returns when it can. Raises ConfigError for a detector that is not there.
     """
     for detector in lag or ():
         if not 0 <= detector < min(DETECTORS, board.identity.detectors):
@@ -97,6 +97,7 @@ def enable(board: Board, *, fine: Literal["off", "hits", "clicks"] = "off", lag:
             "histograms.lag_b": b,
         }
     )
+    _wait(board)
 
 
 def disable(board: Board) -> None:
@@ -108,7 +109,9 @@ def _wait(board: Board) -> None:
     end = time.monotonic() + _WAIT_S
     while board.read("histograms.busy"):
         if time.monotonic() > end:
-            raise RunError(f"{board.url}: histograms.busy stays 1 for {_WAIT_S:g} s; is the clock of the station there?")
+            raise RunError(
+                f"{board.url}: histograms.busy stays 1 for {_WAIT_S:g} s; is the clock of the station there?"
+            )
 
 
 def take(board: Board) -> HistogramsTaken:

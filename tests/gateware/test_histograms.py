@@ -96,19 +96,33 @@ def cases():
     def full(shown):
         """A click in every slot of all detectors, in one bin or two: nothing is lost, read-out or not."""
         assert [int(s[0].sum()) for s in shown] == [16 * 600, 16 * SPACE]
-        assert shown[1][2]["lost_a"] > 0
-        assert shown[1][2]["clicks_a"] == shown[1][2]["clicks_b"]
 
     words = 600 + SPACE
     bits = np.ones((4, 4 * words), bool)
     fines = np.where(np.arange(4 * words) // 4 % 3 == 0, 255, 0).astype(np.uint8) * np.ones((4, 1), np.uint8)
-    yield case("every_slot", {"lag_b": 0}, bits, bits, fines, [600, words], expect=full)
+    yield case("every_slot", {"enable_lag": 0}, bits, bits, fines, [600, words], expect=full)
+
+    def lossy(shown):
+        """Clicks that find the queue full are lost as a whole: what is counted is symmetric still."""
+        _, lag, sums = shown[0]
+        assert sums["lost_a"] == sums["lost_b"] > 1000
+        assert sums["high_water"] >= 480
+        assert sums["coincidences"] == sums["clicks_a"] == sums["clicks_b"] > 400
+        assert lag[:512].sum() > 20_000
+        np.testing.assert_array_equal(lag, lag[::-1])
+
+    dense = np.random.default_rng(9).random((4, 4 * 2000)) < 0.25
+    none = np.zeros_like(dense, np.uint8)
+    overload = {"lag_a": 1, "lag_b": 1}
+    yield case("more_than_the_queue_holds", overload, dense, dense, none, [2000], expect=lossy, wait=120_000)
 
     def off(shown):
         assert not any(shown[0][0].ravel()) and not any(shown[0][1])
         assert shown[0][2]["words"] == 0
 
-    yield case("off", {"enable_fine": 0, "enable_lag": 0}, bits[:, :2400], bits[:, :2400], fines[:, :2400], [500], expect=off)
+    yield case(
+        "off", {"enable_fine": 0, "enable_lag": 0}, bits[:, :2400], bits[:, :2400], fines[:, :2400], [500], expect=off
+    )
 
 
 CASES = list(cases())
