@@ -85,7 +85,8 @@ def enable(board: Board, *, fine: Literal["off", "hits", "clicks"] = "off", lag:
     for detector in lag or ():
         if not 0 <= detector < min(DETECTORS, board.identity.detectors):
             raise ConfigError(
-                f"histograms.lag: no detector {detector}; {board.identity.board} has 0 to {board.identity.detectors - 1}"
+                f"histograms.lag: no detector {detector}; {board.identity.board} has 0 to "
+                f"{board.identity.detectors - 1}"
             )
     a, b = lag or (0, 0)
     board.write_many(
@@ -109,9 +110,7 @@ def _wait(board: Board) -> None:
     end = time.monotonic() + _WAIT_S
     while board.read("histograms.busy"):
         if time.monotonic() > end:
-            raise RunError(
-                f"{board.url}: histograms.busy stays 1 for {_WAIT_S:g} s; is the clock of the station there?"
-            )
+            raise RunError(f"{board.url}: histograms.busy stays 1 for {_WAIT_S:g} s; is its clock there?")
 
 
 def take(board: Board) -> HistogramsTaken:
