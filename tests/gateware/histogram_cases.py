@@ -48,8 +48,8 @@ def case(
 ):
     """Clears at words `clears`, swaps at words `swaps`; the words behind the last swap are for reading.
 
-    Words are counted from after the preamble. All columns are cut or filled with nothing so that the last histogram can be read. `expect(fine, lag, sums)` checks
-    the histograms shown after each swap by hand.
+    Words are counted from after the preamble. All columns are cut or filled with nothing so that the last histogram can
+    be read, `wait` words later than usual. `expect` gets (fine, lags, sums) shown after each swap, to check by hand.
     """
     first = _PREAMBLE
     hits, clicks, fines = (np.pad(bits, ((0, 0), (4 * first, 0))) for bits in (hits, clicks, fines))
