@@ -50,7 +50,8 @@ class HistogramsTaken:
         """Pairs over those expected of independent clicks, by lag, and its standard error (Poisson).
 
         Expected are clicks_a clicks_b / slots at every lag: blanked segments, whose border cuts pairs, lower the result
-        at long lags, and lost clicks, which come from dense places, change it. The error of a lag without pairs is that of one pair. NaN without clicks.
+        at long lags; so do lost clicks, which come from dense places. The error of a lag without pairs is that of one
+        pair. NaN without clicks.
         """
         slots = SLOTS_PER_WORD * self.counted_words
         expected = self.clicks_a * self.clicks_b / slots if slots else 0.0
