@@ -33,7 +33,8 @@ class Histograms(wiring.Component):
     Pairs with clicks of words before a swap are counted after it, pairs with words before a clear are not.
 
     Latency: `settle_words` from `swap` or `clear` to what the host may read, and more while pairs wait.
-    Reset: settings off; bins keep their counts, so that a clear must follow.  Overflow: as the parts say.
+    Reset: busy for 2 * `settle_words` with clearing everything; words until then are forgotten.
+    Overflow: as the parts say.
 
     Parameters
     ----------
@@ -82,6 +83,8 @@ class Histograms(wiring.Component):
         # Word 1: which clicks, and whether the banks turn before them.
         busy = Signal()
         pending = Signal()
+        uncleared = Signal(range(3), init=2)
+        """Clears that are left after a reset: memories outlive it, those of both banks."""
         turn = Signal()
         discard = Signal()
         turned = Signal(4)
@@ -89,15 +92,17 @@ class Histograms(wiring.Component):
         accept = Signal()
         m.d.comb += [
             busy.eq(fine.busy | lag.busy | turned.any()),
-            accept.eq(~busy & (self.swap | self.clear | pending)),
+            accept.eq(~busy & (self.swap | self.clear | pending | uncleared.any())),
         ]
         m.d.sync += [
             turn.eq(accept),
-            discard.eq(accept & (self.clear | pending)),
+            discard.eq(accept & (self.clear | pending | uncleared.any())),
             pending.eq((pending | self.clear) & busy),
             turned.eq(Cat(accept, turned)),
-            self.status.busy.eq(busy | pending | accept),
+            self.status.busy.eq(busy | pending | accept | uncleared.any()),
         ]
+        with m.If(accept & uncleared.any()):
+            m.d.sync += uncleared.eq(uncleared - 1)
         on = Signal()
         m.d.comb += on.eq(config.enable_fine)
         hits = Signal(LaneBits)

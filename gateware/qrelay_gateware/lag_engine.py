@@ -203,7 +203,7 @@ class LagEngine(wiring.Component):
                     bins.address.eq(drain - _REST),
                 ]
                 with m.If(drain == 2 * _REST + LAG_SLOTS):
-                    m.d.sync += drained.eq(1)
+                    m.d.sync += drained.eq(~discards)
                     m.d.sync += state.eq(_State.IDLE)
         m.d.comb += [
             write.addr.eq(newest + 1),

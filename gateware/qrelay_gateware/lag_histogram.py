@@ -28,7 +28,8 @@ class LagHistogram(wiring.Component):
     counted one per word. With 4 MHz random clicks of both detectors the engines work 0.6 of the time, and the queues
     hold a few words on average and some hundred during a read-out.
 
-    Latency: 2 words to `steps`; pairs follow as the queues allow, and `busy` after a `turn` waits for them.
+    Latency: 2 words to `steps`; pairs follow as the queues allow, and `busy` after a `turn` waits for them (13 ms at
+    most: queues filled by a click in every slot).
     Reset: counts are kept, clicks forgotten.
     Overflow: a word that finds a queue full is in no pair at all; its clicks are counted as lost. Bins modulo 2^32.
 

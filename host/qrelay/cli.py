@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import cli_bench, cli_calibrate, cli_entropy, cli_physics, cli_selftest
+from . import cli_bench, cli_calibrate, cli_entropy, cli_histogram, cli_physics, cli_selftest
 from .errors import ConfigError, QrelayError
 
 __all__ = ["app", "main"]
@@ -169,6 +169,7 @@ def twin(
 
 cli_selftest.register(app)
 cli_bench.register(app)
+cli_histogram.register(app)
 cli_calibrate.register(app)
 cli_entropy.register(app)
 cli_physics.register(app)

@@ -50,7 +50,8 @@ class HistogramsTaken:
         """Pairs over those expected of independent clicks, by lag, and its standard error (Poisson).
 
         Expected are clicks_a clicks_b / slots at every lag: blanked segments, whose border cuts pairs, lower the result
-        at long lags. The error of a lag without pairs is that of one pair. NaN without clicks.
+        at long lags; so do lost clicks, which come from dense places. The error of a lag without pairs is that of one
+        pair. NaN without clicks.
         """
         slots = SLOTS_PER_WORD * self.counted_words
         expected = self.clicks_a * self.clicks_b / slots if slots else 0.0
@@ -80,12 +81,13 @@ class HistogramsTaken:
 def enable(board: Board, *, fine: Literal["off", "hits", "clicks"] = "off", lag: tuple[int, int] | None = None) -> None:
     """Count hits by fine, pairs of clicks of detectors `lag` = (a, b) by lag, or both; without an argument nothing.
 
-    Arming a station clears what was counted. Raises ConfigError for a detector that is not there.
+    Arming a station clears what was counted; returns when it can. Raises ConfigError for a detector that is not there.
     """
     for detector in lag or ():
         if not 0 <= detector < min(DETECTORS, board.identity.detectors):
             raise ConfigError(
-                f"histograms.lag: no detector {detector}; {board.identity.board} has 0 to {board.identity.detectors - 1}"
+                f"histograms.lag: no detector {detector}; {board.identity.board} has 0 to "
+                f"{board.identity.detectors - 1}"
             )
     a, b = lag or (0, 0)
     board.write_many(
@@ -97,6 +99,7 @@ def enable(board: Board, *, fine: Literal["off", "hits", "clicks"] = "off", lag:
             "histograms.lag_b": b,
         }
     )
+    _wait(board)
 
 
 def disable(board: Board) -> None:
@@ -108,7 +111,7 @@ def _wait(board: Board) -> None:
     end = time.monotonic() + _WAIT_S
     while board.read("histograms.busy"):
         if time.monotonic() > end:
-            raise RunError(f"{board.url}: histograms.busy stays 1 for {_WAIT_S:g} s; is the clock of the station there?")
+            raise RunError(f"{board.url}: histograms.busy stays 1 for {_WAIT_S:g} s; is its clock there?")
 
 
 def take(board: Board) -> HistogramsTaken:

@@ -18,6 +18,7 @@ from qrelay_gateware.receiver import Receiver
 from qrelay_gateware.station import Station
 from qrelay_sim.golden.audit import audit_words
 from qrelay_sim.golden.choices import choices
+from qrelay_sim.golden.histograms import fine_counts, lag_counts
 from qrelay_sim.golden.modulator import LineSettings, line_bins, line_words, pin_bins
 from qrelay_sim.golden.receiver import ReceiverInput, receiver
 from qrelay_sim.golden.sequencer import ticks
@@ -29,6 +30,14 @@ SEGMENTS = [(0, 24), (1, 7), (2, 101), (0, 5), (3, 3), (2, 60)]
 QUANTUM = 2
 PROBE_SUCCESS = 4
 COUNTERS = [f"counters.{r.name}" for group in GROUPS if group.name == "counters" for r in group.registers]
+
+HISTOGRAM_SUMS = [
+    register.name
+    for group in GROUPS
+    if group.name == "histograms"
+    for register in group.registers
+    if register.access == "ro" and register.width >= 40
+]
 
 HITS_OF_DETECTOR = data.Layout.cast(Hits)[1].offset
 """Bits of the hits port that one detector takes."""
@@ -62,6 +71,13 @@ class Plan:
         self.success_table = random.integers(0, OUTCOMES, 256).astype(np.uint8)
         self.success_table[0] = 0
         self.reference = {"mode": 1 + seed % 3, "bins": 16, "sum_frames": 2}
+        self.histograms = {
+            "enable_fine": 1,
+            "fine_source": seed // 2 % 2,
+            "enable_lag": 1,
+            "lag_a": 0,
+            "lag_b": seed % 4,
+        }
         self.receiver = {"enable": 1, "windows": windows, "live_mask": int(random.choice([15, 5])), "blank": 0b1010}
         for d in range(DETECTORS):
             self.receiver |= {
@@ -164,6 +180,7 @@ class Plan:
         settings |= {f"keystream__threshold_{k}": t for k, t in enumerate(self.thresholds, 1)}
         settings |= {f"receiver__{name}": value for name, value in self.receiver.items()}
         settings |= {f"reference__{name}": value for name, value in self.reference.items()}
+        settings |= {f"histograms__{name}": value for name, value in self.histograms.items()}
         for i, line in enumerate(self.lines):
             settings |= {f"modulator__delay_{i}": line.delay, f"modulator__invert_{i}": line.invert}
             settings |= {f"modulator__idle_{i}": line.idle}
@@ -176,6 +193,8 @@ class Plan:
         await bench.write(keystream__load=1)
         await bench.words(200)
         await bench.write(audit__arm=1)
+        while await bench.read("histograms.busy"):
+            await bench.words(500)
 
     async def run(self, bench: StationBench, start_word: int):
         """From the start event to the end of the run: hits in, lines out."""
@@ -198,6 +217,7 @@ class Plan:
         counters = await bench.read_many(COUNTERS)
         ((_, expected),) = self.model.counters
         assert {name.partition(".")[2]: value for name, value in counters.items()} == expected
+        await self._check_histograms(bench)
         await bench.words(3000)
         dropped = await bench.read_many([f"events.dropped_{kind.name.lower()}" for kind in RecordKind])
         for kind, offered in self.records.items():
@@ -206,6 +226,31 @@ class Plan:
         beyond = await bench.read("events.clicks_beyond_four")
         assert beyond == int(self.model.clicks_beyond_four.sum())
         return dropped
+
+    async def _check_histograms(self, bench: StationBench):
+        """All of the run, from its arm to a swap behind it."""
+        while await bench.read("histograms.busy"):
+            await bench.words(500)
+        await bench.write(histograms__swap=1)
+        await bench.words(100)
+        while await bench.read("histograms.busy"):
+            await bench.words(2000)
+        sums = await bench.read_many([f"histograms.{name}" for name in HISTOGRAM_SUMS])
+        sums = {name.partition(".")[2]: value for name, value in sums.items()}
+        words = slice(0, self.run_words + LEAD_OUT)
+        clicks = self.model.click_bits
+        fine = await bench.read_words(window("fine_counts").base, 256 * DETECTORS)
+        source = clicks if self.histograms["fine_source"] else self.model.hit_bits
+        assert np.array_equal(np.reshape(fine, (DETECTORS, 256)), fine_counts(source, self.model.fines, words))
+        a, b = (clicks[self.histograms[key]] for key in ("lag_a", "lag_b"))
+        assert sums["words"] == self.run_words
+        ((_, counters),) = self.model.counters
+        assert (4 * sums["counted_words"], sums["live_slots"]) == (counters["slots"], counters["live_slots"])
+        assert (sums["clicks_a"] + sums["lost_a"], sums["clicks_b"] + sums["lost_b"]) == (a.sum(), b.sum())
+        lag = np.array(await bench.read_words(window("lag_counts").base, 1024))
+        if not sums["lost_a"] + sums["lost_b"]:
+            found = np.concatenate((lag[511::-1], [sums["coincidences"]], lag[512:]))
+            np.testing.assert_array_equal(found, lag_counts(a, b, words), "lags")
 
 
 @cocotb.test()

@@ -10,13 +10,15 @@ from qrelay_gateware.histograms import Histograms
 from qrelay_gateware.layouts import config_layout, status_layout
 from qrelay_sim.golden.histograms import fine_counts, lag_counts, parts
 
-__all__ = ["FIRST", "READ_WORDS", "bits_of_slots", "case", "random_clicks"]
+__all__ = ["FIRST", "bits_of_slots", "case", "random_clicks"]
 
 _CONFIG = data.Layout.cast(config_layout("histograms"))
 _STATUS = data.Layout.cast(status_layout("histograms"))
 READ_WORDS = 1024 + 2
 FIRST = 8
 """Word from which `bits_of_slots` counts."""
+_PREAMBLE = 2 * Histograms.settle_words + 16
+"""Words in which the block clears itself after the reset."""
 _READABLE = Histograms.settle_words + 900
 """Words from a swap until the windows are read; pairs may wait."""
 
@@ -41,31 +43,41 @@ def _fine_column(fines):
     return [sum(int(part) << 32 * d for d, part in enumerate(word)) for word in zip(*by_detector, strict=True)]
 
 
-def case(name, settings, hits, clicks, fines, swaps, *, running=None, counted=None, live=None, clears=(), expect=None):
+def case(
+    name, settings, hits, clicks, fines, swaps, *, running=None, counted=None, live=None, clears=(), expect=None, wait=0
+):
     """Clears at words `clears`, swaps at words `swaps`; the words behind the last swap are for reading.
 
-    All columns are cut or filled with nothing so that the last histogram can be read. `expect(fine, lag, sums)` checks
-    the histograms shown after each swap by hand.
+    Words are counted from after the preamble. All columns are cut or filled with nothing so that the last histogram can
+    be read, `wait` words later than usual. `expect` gets (fine, lags, sums) shown after each swap, to check by hand.
     """
+    first = _PREAMBLE
+    hits, clicks, fines = (np.pad(bits, ((0, 0), (4 * first, 0))) for bits in (hits, clicks, fines))
+    running, counted = (
+        np.pad(np.ones(hits.shape[1] // 4 - first, bool) if words is None else words, (first, 0))
+        for words in (running, counted)
+    )
+    live = None if live is None else np.pad(live, (4 * first, 0))
+    swaps, clears = ([first + word for word in words] for words in (swaps, clears))
+    readable = _READABLE + wait
     settings = {"enable_fine": 1, "fine_source": 0, "enable_lag": 1, "lag_a": 0, "lag_b": 1, "swap": 0} | settings
-    total = swaps[-1] + _READABLE + READ_WORDS + 8
+    total = swaps[-1] + readable + READ_WORDS + 8
     given = hits.shape[1] // 4
     padding = (0, max(0, total - given))
     slots = (0, 4 * padding[1])
 
-    def column(values, fill):
-        values = np.full(given, fill) if values is None else values
+    def column(values):
         return np.pad(values, padding)[:total]
 
     hits, clicks, fines = (np.pad(bits, ((0, 0), slots))[:, : 4 * total] for bits in (hits, clicks, fines))
-    running = column(running, True)
-    counted = column(counted, True) & running
+    running = column(running)
+    counted = column(counted) & running
     live = np.pad(np.ones(4 * given, bool) if live is None else live, slots)[: 4 * total]
     clicks = clicks & np.repeat(counted, 4)
     at = np.arange(total)
     address = np.zeros(total, int)
     for swap in swaps:
-        address[swap + _READABLE :][: READ_WORDS - 2] = np.arange(READ_WORDS - 2)
+        address[swap + readable :][: READ_WORDS - 2] = np.arange(READ_WORDS - 2)
     inputs = {
         "config": [_CONFIG.const(settings).as_value().value] * total,
         "swap": np.isin(at, swaps),
@@ -91,10 +103,10 @@ def case(name, settings, hits, clicks, fines, swaps, *, running=None, counted=No
             number = 0 if edge in clears else number + 1
             if edge not in swaps:
                 continue
-            reading = slice(edge + _READABLE + 2, edge + _READABLE + READ_WORDS)
+            reading = slice(edge + readable + 2, edge + readable + READ_WORDS)
             fine = np.array(seen["fine_counts__value"][reading]).reshape(DETECTORS, 256)
             lag = np.array(seen["lag_counts__value"][reading])
-            status = int(seen["status"][edge + _READABLE])
+            status = int(seen["status"][edge + readable])
             sums = {key: status >> f.offset & (1 << f.width) - 1 for key, f in _STATUS}
             piece = pieces[edge]
             assert sums["busy"] == 0

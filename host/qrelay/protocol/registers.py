@@ -441,7 +441,7 @@ FINE_SOURCES = ("hits", "clicks")
 HISTOGRAMS = Group(
     "histograms",
     0x300,
-    "Histograms by place in the slot (window fine_counts) and by distance in slots (window lag_counts); their windows and "
+    "Histograms by place in the slot (window fine_counts) and by distance in slots (window lag_counts); windows and "
     "read-only registers tell of the words before the last swap, from the swap or clear before it on",
     (
         Register("enable_fine", 1, "rw", "count hits by fine"),
@@ -449,7 +449,7 @@ HISTOGRAMS = Group(
         Register("enable_lag", 1, "rw", "count pairs of gated clicks by distance"),
         Register("lag_a", 2, "rw", "detector a; lag = slot of b - slot of a"),
         Register("lag_b", 2, "rw", "detector b; may be a"),
-        Register("swap", 1, "strobe", "show what was counted and count from zero, both from one word on; not while busy"),
+        Register("swap", 1, "strobe", "show what was counted and count from zero from one word on; ignored while busy"),
         Register("busy", 1, "ro", "a swap or clear is at work, 0.1 ms: do not read yet"),
         Register("swaps", 32, "ro", "swaps since the last clear; clear_counters and arm clear all, the windows too"),
         Register("words", 48, "ro", "words of runs, any segment", unit="word"),
@@ -458,8 +458,8 @@ HISTOGRAMS = Group(
         Register("clicks_a", 40, "ro", "clicks of a among the pairs"),
         Register("clicks_b", 40, "ro", "clicks of b among the pairs"),
         Register("coincidences", 40, "ro", "pairs at lag 0: slots in which a and b click; all clicks where b is a"),
-        Register("lost_a", 40, "ro", "clicks of a in words that found the queue of pairs full: in no pair, not in clicks_a"),
-        Register("lost_b", 40, "ro", "clicks of b in words that found the queue of pairs full: in no pair, not in clicks_b"),
+        Register("lost_a", 40, "ro", "clicks of a that found the queue of pairs full: in no pair, not in clicks_a"),
+        Register("lost_b", 40, "ro", "clicks of b that found the queue of pairs full: in no pair, not in clicks_b"),
         Register("high_water", 10, "ro", "most words waiting in the queue of pairs since the last clear", unit="word"),
     ),
 )

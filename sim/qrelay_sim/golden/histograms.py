@@ -1,6 +1,7 @@
 """Golden model of `histograms.Histograms` and of its parts."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ __all__ = ["fine_counts", "lag_counts", "parts", "queue_fill"]
 def parts(words: int, turns: Sequence[int]) -> list[slice]:
     """The words of each histogram: a turn is the first word of the next one."""
     edges = [0, *turns, words]
-    return [slice(first, end) for first, end in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(first, end) for first, end in pairwise(edges)]
 
 
 def fine_counts(hits: NDArray[np.bool_], fines: NDArray[np.uint8], words: slice) -> NDArray[np.int64]:
@@ -53,7 +54,7 @@ def queue_fill(new: NDArray[np.bool_], old: NDArray[np.bool_], stalls: Sequence[
     cost = np.full(len(by_word), 5, np.int64)
     np.add.at(cost, np.searchsorted(by_word, clicks // SLOTS_PER_WORD), 2 + pairs)
     for word in stalls:
-        cost[min(np.searchsorted(by_word, word), len(cost) - 1)] += 540
+        cost[min(int(np.searchsorted(by_word, word)), len(cost) - 1)] += 540
     # The engine ends event n at max(its arrival, end of n - 1) + cost.
     total = np.cumsum(cost)
     ends = total + np.maximum.accumulate(by_word - (total - cost))

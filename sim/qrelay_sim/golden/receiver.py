@@ -67,6 +67,8 @@ class ReceiverOutput:
     rates: NDArray[np.int64]
     hit_bits: NDArray[np.bool_]
     click_bits: NDArray[np.bool_]
+    fines: NDArray[np.uint8]
+    """Fine of each hit of `hit_bits`."""
     outcomes: NDArray[np.uint8]
 
 
@@ -181,5 +183,6 @@ def receiver(
         rates=np.stack([rates(_by_word(taken[d]), config["rate_words"], rate_late_words) for d in range(DETECTORS)]),
         hit_bits=hits,
         click_bits=clicks,
+        fines=fine,
         outcomes=outcomes,
     )

@@ -1,0 +1,40 @@
+"""Histograms on board in a run of the twin: exact sums against the counters, and the light's second-order coherence.
+
+The seed is fixed. With a new one, the bounds of 5 standard errors together fail in 3e-6 of all runs.
+"""
+
+import numpy as np
+import pytest
+from test_twin import go
+
+from qrelay.config import parse_config
+from qrelay.demo_config import demo_text
+from qrelay.plots import plot_run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("fine", ["clicks", "hits"])
+def test_a_run_counts_every_click(tmp_path, fine):
+    text = demo_text(slots=4_000_000, seed=3, dead_slots=2, length_km=120, output=str(tmp_path))
+    text += f'\n[histograms]\nfine = "{fine}"\nlag = [0, 2]\n'
+    outcome = go(text)
+    counters, taken = outcome.manifest["counters"], outcome.manifest["histograms"]
+    source = "clicks" if fine == "clicks" else "singles"
+    counts = np.array(taken["fine_counts"])
+    assert counts.sum(axis=1).tolist() == [counters[f"{source}_{d}"] for d in range(4)]
+    assert counts.sum() > 5_000
+    assert set(np.flatnonzero(counts.sum(axis=0))) <= {64, 192}
+    assert (taken["clicks_a"], taken["clicks_b"]) == (counters["clicks_0"], counters["clicks_2"])
+    assert (taken["lost_a"], taken["lost_b"]) == (0, 0)
+    assert 4 * taken["counted_words"] == counters["slots"]
+    assert taken["live_slots"] == counters["live_slots"]
+
+    # Without a phase reference between slots, clicks of different slots are independent.
+    g2, error = np.array(taken["g2"]), np.array(taken["g2_std"])
+    apart = np.abs(np.arange(-512, 513)) > 0
+    mean_error = 1 / np.sqrt(np.array(taken["lag_counts"])[apart].sum())
+    assert abs(g2[apart].mean() - 1) < 5 * mean_error
+    assert g2.shape == error.shape == (1025,)
+    plots = plot_run(outcome.folder, parse_config(text), outcome.manifest, outcome.result)
+    assert {"fine-histogram.png", "g2.png"} <= {path.rpartition("/")[2] for path in plots}
