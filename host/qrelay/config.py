@@ -243,8 +243,8 @@ class RunConfig(StrictModel):
         self._check_reference()
         if self.choices.external_key_bit and (len(self.choices.on_board()) < 2 or not self.slots):
             raise ValueError(
-                "choices.external_key_bit: needs keys made on board and an end; set alice_key and bob_key = 'board' and "
-                "slots to what the stations keep, `external.lookback` or less"
+                "choices.external_key_bit: needs keys made on board and an end; set alice_key and bob_key = 'board', "
+                "and slots to what the stations keep (register external.lookback) or less"
             )
         if self.choices.on_board() and self.simulated and self.twin.engine == "fast":
             raise ValueError(

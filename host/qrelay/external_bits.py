@@ -70,8 +70,8 @@ class ExternalBits:
         bits, kept = self.bits(slots)
         if not kept.all():
             raise RunError(
-                f"station {self.board.identity.board!r}: {np.count_nonzero(~kept)} of {len(kept)} external key bits are "
-                f"lost, the first of slot {int(slots[np.argmin(kept)])}: the station keeps {self.lookback} slots"
+                f"station {self.board.identity.board!r}: {np.count_nonzero(~kept)} of {len(kept)} external key bits "
+                f"are lost, the first of slot {int(slots[np.argmin(kept)])}: the station keeps {self.lookback} slots"
             )
         return (draws & np.uint16(0xFFFF ^ 1 << _KEY_BIT)) | bits.astype(np.uint16) << np.uint16(_KEY_BIT)
 

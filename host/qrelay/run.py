@@ -259,6 +259,9 @@ class Run:
 
     def _check_alarms(self, name: str) -> None:
         refused = self.boards[name].alarms() & _REFUSALS
+        if refused & Alarm.CHOICES_BEFORE_KEYSTREAM and name in self.board_senders:
+            self.board_senders[name].check()
+            raise RunError(self.board_senders[name].why_stopped())
         if refused:
             place = self.boards[name].read("timebase.start_place")
             raise RunError(

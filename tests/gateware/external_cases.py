@@ -33,7 +33,8 @@ class Case:
         last = first_word + (missing[0] if missing else words) - 1
         near = [4 * (last - age) + lane for age in (0, 1, KEPT_WORDS - 1, KEPT_WORDS) for lane in range(4)]
         near += [4 * (last + 1), 4 * first_word, 4 * first_word - 1, 4 * (last + RING_WORDS), 4 * (last - RING_WORDS)]
-        self.slots = np.array([s for s in near if s >= 0] + random.integers(0, 4 * last + 8, 20).tolist(), np.int64)
+        around = random.integers(max(0, 4 * last - 2000), 4 * last + 8, 20).tolist()
+        self.slots = np.array([slot for slot in near if slot >= 0] + around, np.int64)
         self.trace = external_bits(self.ticks, self.bits, self.valid)
         assert (self.trace.failed_word is not None) == bool(missing)
         self.base = int(self.slots.min())

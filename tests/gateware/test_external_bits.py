@@ -73,7 +73,7 @@ def test_not_enabled_nothing_is_kept_and_nothing_stops():
 
 def test_ring_sizes():
     with pytest.raises(ValueError, match="ring of 48 words; give a power of two above 8, or 0 for no input"):
-        ExternalBits(48)
+        ExternalBits(ring_words=48)
 
 
 @pytest.mark.cocotb

@@ -18,7 +18,7 @@ from qrelay.analysis import analyse
 from qrelay.bench import start_twin
 from qrelay.board_sender import BoardSender
 from qrelay.choice_keys import ChoiceKey
-from qrelay.config import parse_config
+from qrelay.config import RunConfig, parse_config
 from qrelay.demo_config import demo_text
 from qrelay.draw_store import DrawStore
 from qrelay.errors import ConfigError, RunError
@@ -244,15 +244,11 @@ def test_a_run_longer_than_external_bits_are_kept(tmp_path):
         go(external_bits(tmp_path, slots=200_000))
 
 
-def test_external_bits_that_stop(tmp_path, twins, monkeypatch):
-    """No bits at all: nothing is drawn, and the run says so."""
-    from qrelay.config import RunConfig
-
+def test_external_bits_that_do_not_come(tmp_path, monkeypatch):
+    """Nothing is drawn, and the run says so."""
     settings = RunConfig.twin_settings
     monkeypatch.setattr(
         RunConfig, "twin_settings", lambda config: settings(config).model_copy(update={"external_bits": False})
     )
-    outcome = go(external_bits(tmp_path))
-    assert outcome.trouble.startswith("station alice: external key bits were missing; choices stopped at slot ")
-    assert "entropy test failed" in outcome.manifest["alarms"]["alice"]
-    assert outcome.result["sifted"] == 0
+    with pytest.raises(RunError, match="station alice: external key bits were missing; choices stopped at slot "):
+        go(external_bits(tmp_path))
