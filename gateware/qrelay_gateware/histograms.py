@@ -11,15 +11,9 @@ from .clicks import LaneBits, LaneFines
 from .counting import ones
 from .fine_histogram import FineHistogram
 from .lag_histogram import LagHistogram
-from .layouts import config_layout, status_layout
+from .layouts import config_layout, status_layout, stored_read
 
-__all__ = ["Histograms", "WindowPort"]
-
-WindowPort = {
-    depth: wiring.Signature({"address": Out(range(depth)), "value": In(32)})
-    for depth in (FINES_PER_SLOT * DETECTORS, 2 * LAG_SLOTS)
-}
-"""Port of a read-only window, by its depth: `value` is what stood at `address` two words before."""
+__all__ = ["Histograms"]
 
 _SUMS = ("words", "counted_words", "live_slots", "clicks_a", "clicks_b", "coincidences", "lost_a", "lost_b")
 
@@ -64,8 +58,8 @@ class Histograms(wiring.Component):
     hits: In(LaneBits)
     clicks: In(LaneBits)
     fines: In(LaneFines)
-    fine_counts: In(WindowPort[FINES_PER_SLOT * DETECTORS])
-    lag_counts: In(WindowPort[2 * LAG_SLOTS])
+    fine_counts: In(stored_read(FINES_PER_SLOT * DETECTORS))
+    lag_counts: In(stored_read(2 * LAG_SLOTS))
 
     settle_words = FineHistogram.read_out_words + 6
     """Words from `swap` until `busy` is low, where no pairs wait."""

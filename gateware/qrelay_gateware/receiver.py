@@ -14,8 +14,8 @@ from .deadtime import DeadTime
 from .delay import Delay
 from .frames import FrameRecords
 from .gate import Gate
-from .histograms import Histograms, WindowPort
-from .layouts import Hits, Segment, Tick, WordRecords, config_layout, status_layout, table_write
+from .histograms import Histograms
+from .layouts import Hits, Segment, Tick, WordRecords, config_layout, status_layout, stored_read, table_write
 from .matcher import Matcher, Patterns
 from .pulser import TestPulser
 from .rate import RateMeter
@@ -105,8 +105,8 @@ class Receiver(wiring.Component):
     reference_lost: Out(1)
     histograms_config: In(config_layout("histograms"))
     histograms_status: Out(status_layout("histograms"))
-    fine_counts: In(WindowPort[FINES_PER_SLOT * DETECTORS])
-    lag_counts: In(WindowPort[2 * LAG_SLOTS])
+    fine_counts: In(stored_read(FINES_PER_SLOT * DETECTORS))
+    lag_counts: In(stored_read(2 * LAG_SLOTS))
     hit_bits: Out(LaneBits)
     click_bits: Out(LaneBits)
     success_bits: Out(SLOTS_PER_WORD)

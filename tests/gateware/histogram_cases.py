@@ -92,7 +92,6 @@ def case(
         "lag_counts.address": address,
     }
     outputs = ("fine_counts.value", "lag_counts.value", "status")
-    outputs = tuple(output.replace(".", "__") for output in outputs)
 
     def check(seen):
         edges = sorted({*swaps, *clears})
@@ -104,8 +103,8 @@ def case(
             if edge not in swaps:
                 continue
             reading = slice(edge + readable + 2, edge + readable + READ_WORDS)
-            fine = np.array(seen["fine_counts__value"][reading]).reshape(DETECTORS, 256)
-            lag = np.array(seen["lag_counts__value"][reading])
+            fine = np.array(seen["fine_counts.value"][reading]).reshape(DETECTORS, 256)
+            lag = np.array(seen["lag_counts.value"][reading])
             status = int(seen["status"][edge + readable])
             sums = {key: status >> f.offset & (1 << f.width) - 1 for key, f in _STATUS}
             piece = pieces[edge]
