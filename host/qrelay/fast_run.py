@@ -185,13 +185,16 @@ class FastRun:
                 "stations": {name: asdict(timing) for name, timing in alignment.stations.items()},
             },
             "keys": {
-                name: {"file": f"{name}.choice-key", "nonce": key.nonce, "stream": key.stream}
+                name: {"source": "host", "file": f"{name}.choice-key", "nonce": key.nonce, "stream": key.stream}
                 for name, key in self.keys.items()
             },
+            "choices_end_slot": None,
             "counters": self.counters,
             "reference_missed": 0,
             "accounting": account,
             "alarms": {name: [] for name in STATIONS},
+            "subtract_tdc_offsets": False,
+            "histograms": None,
             "click_fines": self.click_fines.tolist(),
             "audit": {},
             "seconds": self.seconds,

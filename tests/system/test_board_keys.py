@@ -161,7 +161,7 @@ def test_a_source_that_fails_in_the_run(tmp_path, twins):
 def test_a_source_that_is_biased_from_the_start(tmp_path):
     """No key is made of it, and no run begins."""
     text = board_keys(tmp_path) + "\nnoise_ones = 0.95\n"
-    with pytest.raises(RunError, match=r"adaptive proportion test.* failed at sample .* must not be used"):
+    with pytest.raises(RunError, match=r"test failed at sample .* must not be used"):
         go(text)
 
 
