@@ -159,8 +159,8 @@ def test_a_source_that_fails_in_the_run(tmp_path, twins):
 
 
 def test_a_source_that_is_biased_from_the_start(tmp_path):
-    """No key is made of it, and no run begins."""
-    text = board_keys(tmp_path) + "\nnoise_ones = 0.95\n"
+    """No key is made of it, and no run begins. Which test sees it first depends on when the host asks."""
+    text = board_keys(tmp_path) + "\nnoise_ones = 0.995\n"
     with pytest.raises(RunError, match=r"test failed at sample .* must not be used"):
         go(text)
 
