@@ -67,12 +67,16 @@ class Histograms(wiring.Component):
     def __init__(self, *, read_domain: str = "sync"):
         self._read_domain = read_domain
         super().__init__()
+        # Busy from the first word on, so that a clock that follows it does not stop before everything is cleared.
+        self._busy = Signal(init=1)
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.fine = fine = FineHistogram(read_domain=self._read_domain)
         m.submodules.lag = lag = LagHistogram(read_domain=self._read_domain)
         config = self.config
+
+        m.d.comb += self.status.busy.eq(self._busy)
 
         # Word 1: which clicks, and whether the banks turn before them.
         busy = Signal()
@@ -93,7 +97,7 @@ class Histograms(wiring.Component):
             discard.eq(accept & (self.clear | pending | uncleared.any())),
             pending.eq((pending | self.clear) & busy),
             turned.eq(Cat(accept, turned)),
-            self.status.busy.eq(busy | pending | accept | uncleared.any()),
+            self._busy.eq(busy | pending | accept | uncleared.any()),
         ]
         with m.If(accept & uncleared.any()):
             m.d.sync += uncleared.eq(uncleared - 1)

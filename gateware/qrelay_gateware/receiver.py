@@ -1,6 +1,6 @@
 """The receiver: from hits to clicks, successes and counters."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, DomainRenamer, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -51,6 +51,8 @@ class Receiver(wiring.Component):
     ----------
     config_domain : str
         Clock domain of what follows from settings alone: any that is clocked when they change, and in the word after.
+    histogram_domain : str
+        Clock domain of the histograms, of the same clock; it may stop while they are off and not busy.
 
     Ports
     -----
@@ -130,8 +132,9 @@ class Receiver(wiring.Component):
     latch_latency = _matched + Counters.latency
     """Words from `latch` to the last of the counters' copies."""
 
-    def __init__(self, *, config_domain: str = "sync"):
+    def __init__(self, *, config_domain: str = "sync", histogram_domain: str = "sync"):
         self._config_domain = config_domain
+        self._histogram_domain = histogram_domain
         super().__init__()
 
     def _later(self, m, signal, words, name):
@@ -323,7 +326,8 @@ class Receiver(wiring.Component):
 
         # Histograms, at the word of the patterns.
         hits_of_pattern = later(hits, self._pattern - self._delayed, "hits_of_pattern")
-        m.submodules.histograms = histograms = Histograms(read_domain=self._config_domain)
+        histograms = Histograms(read_domain=self._config_domain)
+        m.submodules.histograms = DomainRenamer({"sync": self._histogram_domain})(histograms)
         wiring.connect(m, wiring.flipped(self.fine_counts), histograms.fine_counts)
         wiring.connect(m, wiring.flipped(self.lag_counts), histograms.lag_counts)
         m.d.comb += [

@@ -39,7 +39,14 @@ _KEY_BIT = PHASE_BITS - 1
 _START_LATENCY = Keystream.latency + 1
 """Words from the start event to the first word of the run."""
 
-GATED_BLOCKS = {"link": 1024, "events": 256, "keystream": 1024, "receiver": 2048, "entropy": EntropyBlock.rest_words}
+GATED_BLOCKS = {
+    "link": 1024,
+    "events": 256,
+    "keystream": 1024,
+    "receiver": 2048,
+    "entropy": EntropyBlock.rest_words,
+    "histograms": 1024,
+}
 """Blocks whose clock may stop, and words after the last cause to run that each needs to come to rest."""
 
 
@@ -170,7 +177,7 @@ class Station(wiring.Component):
         m = Module()
         bank = LinkedBank(self.identity.to_words())
         keystream = Keystream()
-        receiver = Receiver(config_domain="config")
+        receiver = Receiver(config_domain="config", histogram_domain="histograms")
         events = Events(timer_domain="word")
         modulator = Modulator(config_domain="config")
         entropy = EntropyBlock(self._facts.entropy != Entropy.HOST, timer_domain="word")
@@ -183,9 +190,13 @@ class Station(wiring.Component):
             "entropy": entropy,
         }
         for name, block in blocks.items():
-            domains = {"sync": "sync", "word": "sync", "config": "sync"}
+            domains = {"sync": "sync", "word": "sync", "config": "sync", "histograms": "sync"}
             if self._gated:
-                domains |= {"sync": name if name in GATED_BLOCKS else "sync", "config": "link"}
+                domains |= {
+                    "sync": name if name in GATED_BLOCKS else "sync",
+                    "config": "link",
+                    "histograms": "histograms",
+                }
             m.submodules[name] = DomainRenamer(domains)(block)
         m.submodules.timebase = timebase = TimeBase(_START_LATENCY - Sequencer.latency)
         m.submodules.sequencer = sequencer = Sequencer()
@@ -450,6 +461,11 @@ class Station(wiring.Component):
             | bank.config_histograms.swap
             | receiver.histograms_status.busy,
             "entropy": entropy.busy | self.clocked.link,
+            "histograms": bank.config_histograms.enable_fine
+            | bank.config_histograms.enable_lag
+            | bank.config_histograms.swap
+            | receiver.clear
+            | receiver.histograms_status.busy,
         }
         for name, rest_words in GATED_BLOCKS.items():
             rest = Signal(range(rest_words + 1), name=f"{name}_rest")

@@ -43,7 +43,8 @@ inline uint16_t slot_bins(uint64_t lines, unsigned lane) {
 }
 
 // Bits of the port `clocked`, in the order of GATED_BLOCKS.
-constexpr unsigned kLink = 1, kEvents = 2, kKeystream = 4, kReceiver = 8, kEntropy = 16;
+constexpr unsigned kLink = 1, kEvents = 2, kKeystream = 4, kReceiver = 8, kEntropy = 16,
+                   kHistograms = 32;
 
 inline void forget_clocks(Vstation___024root &root) {
     root.__Vtrigprevexpr___TOP__clk__0 = 0;
@@ -52,6 +53,7 @@ inline void forget_clocks(Vstation___024root &root) {
     root.__Vtrigprevexpr___TOP__keystream_clk__0 = 0;
     root.__Vtrigprevexpr___TOP__receiver_clk__0 = 0;
     root.__Vtrigprevexpr___TOP__entropy_clk__0 = 0;
+    root.__Vtrigprevexpr___TOP__histograms_clk__0 = 0;
 #ifdef QRELAY_TDC
     root.__Vtrigprevexpr___TOP__gear_clk__0 = 0;
 #endif
@@ -67,6 +69,7 @@ inline void middle_of_word(Vstation &top) {
     root.__Vtrigprevexpr___TOP__keystream_clk__0 = top.keystream_clk;
     root.__Vtrigprevexpr___TOP__receiver_clk__0 = top.receiver_clk;
     root.__Vtrigprevexpr___TOP__entropy_clk__0 = top.entropy_clk;
+    root.__Vtrigprevexpr___TOP__histograms_clk__0 = top.histograms_clk;
     top.gear_clk = 1;
     top.eval();
     forget_clocks(root);
@@ -170,7 +173,8 @@ void *qrelay_station_new(uint64_t seed) {
 #ifdef QRELAY_TDC
     top.gear_clk = top.capture = 0;
 #endif
-    top.clk = top.link_clk = top.events_clk = top.keystream_clk = top.receiver_clk = top.entropy_clk = 0;
+    top.clk = top.link_clk = top.events_clk = top.keystream_clk = top.receiver_clk = top.entropy_clk =
+        top.histograms_clk = 0;
     top.LINK(rx, valid) = 0;
     top.LINK(tx, ready) = 0;
     top.start_bins = 0;
@@ -203,7 +207,7 @@ void qrelay_station_step(void *handle, Batch *batch) {
     uint64_t probe_highs = 0;
     uint64_t last_lines = 0;
     uint16_t bins[4] = {0, 0, 0, 0};
-    const unsigned clock_all = batch->clock_all ? kLink | kEvents | kKeystream | kReceiver | kEntropy : 0;
+    const unsigned clock_all = batch->clock_all ? kLink | kEvents | kKeystream | kReceiver | kEntropy | kHistograms : 0;
     bool hits_set = true, starts_set = true, first = true;
 
     top.clock_locked = batch->clock_inputs & 1;
@@ -287,6 +291,7 @@ void qrelay_station_step(void *handle, Batch *batch) {
         top.keystream_clk = (clocked & kKeystream) != 0;
         top.receiver_clk = (clocked & kReceiver) != 0;
         top.entropy_clk = (clocked & kEntropy) != 0;
+        top.histograms_clk = (clocked & kHistograms) != 0;
 #ifdef QRELAY_TDC
         if (clocked & kLink) station.gear_words = kGearRest;  // settings and tables may be on their way
         if (capture_chains(station, word_ps, upside_down)) station.gear_words = kGearRest;
