@@ -10,8 +10,10 @@ import numpy as np
 
 from .board import Board
 from .errors import ConfigError
+from .free_run import start_free_run
 from .histograms import HistogramsTaken, disable, enable, take
 from .protocol.registers import LAG_SLOTS
+from .status import State
 
 __all__ = ["take_histograms"]
 
@@ -20,19 +22,28 @@ _FINES_PER_ROW = 16
 
 
 def take_histograms(url: str, *, seconds: float, fine: str, lag: Sequence[int], as_json: bool) -> int:
-    """Take histograms of a running station for some seconds and print them; return the exit code."""
+    """Take a station's histograms for some seconds and print them; return the exit code.
+
+    A station that is armed or running goes on undisturbed. Another one is started by command meanwhile, and disarmed
+    afterwards.
+    """
     if fine not in ("off", "hits", "clicks"):
         raise ConfigError(f"--fine {fine}: give off, hits or clicks")
     if len(lag) not in (0, 2):
         raise ConfigError(f"--lag: {len(lag)} detectors given; give it twice, for a and b, or not at all")
     with Board.open(url) as board:
         enable(board, fine=cast(Literal["off", "hits", "clicks"], fine), lag=(lag[0], lag[1]) if lag else None)
+        own_run = not board.state() & (State.ARMED | State.RUNNING)
         try:
+            if own_run:
+                start_free_run(board)
             take(board)  # what was counted before
             time.sleep(seconds)
             taken = take(board)
         finally:
             disable(board)
+            if own_run:
+                board.disarm()
     if as_json:
         sys.stdout.write(json.dumps({"url": url, "fine": fine, "lag": list(lag), **taken.to_json()}) + "\n")
         return 0

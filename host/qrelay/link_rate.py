@@ -7,10 +7,11 @@ from typing import Any
 
 from .board import Board
 from .errors import RunError
+from .free_run import start_free_run
 from .protocol.identity import Identity
 from .protocol.packets import EVENT_BASE, MAX_RECORDS, frame_packet
 from .protocol.records import RECORD_BITS, RecordKind
-from .protocol.registers import DETECTORS, SEGMENT_KINDS
+from .protocol.registers import DETECTORS
 from .protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
 from .protocol.usb import HIGH_SPEED_BPS, HIGH_SPEED_BYTES_PER_S
 
@@ -28,7 +29,6 @@ UART_BITS_PER_BYTE = 10
 _RUNNING_COUNT_BYTES = 4
 _WAIT_S = 0.02
 _START_LIMIT_S = 10.0
-_SEGMENT_SLOTS = 4096
 
 
 def bytes_per_packet(records: int = MAX_RECORDS) -> int:
@@ -109,16 +109,6 @@ def measure(
     come.
     """
     registers = {
-        "timebase.start_source": 0,
-        "timebase.start_slot": 0,
-        "timebase.length": 0,
-        "timebase.sync_period": 0,
-        "sequencer.segments": 1,
-        "sequencer.steps": 1,
-        "sequencer.step_words": 1,
-        "keystream.enable": 0,
-        "modulator.enable": 0,
-        "receiver.enable": 1,
         "receiver.windows": 0,
         "receiver.live_mask": 0,
         "receiver.blank": 0,
@@ -143,11 +133,9 @@ def measure(
     board.disarm()
     board.clear_alarms()
     board.write_many(registers)
-    board.write_table("segments", [SEGMENT_KINDS.index("quantum") | _SEGMENT_SLOTS // SLOTS_PER_WORD << 2])
     board.take(RecordKind.CLICK)
     damaged = board.statistics.damaged_frames
-    board.arm()
-    board.start()
+    start_free_run(board)
     try:
         records, elapsed, slots = _count(board, seconds, progress)
         dropped = board.read("events.dropped_click")

@@ -12,7 +12,7 @@ from qrelay import cli
 from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
 
-COMMANDS = ("calibrate", "demo", "devices", "info", "build", "flash", "twin", "run")
+COMMANDS = ("calibrate", "demo", "devices", "histogram", "info", "build", "flash", "twin", "run")
 
 
 def call(monkeypatch, capsys, *arguments):

@@ -3,13 +3,19 @@
 The seed is fixed. With a new one, the bounds of 5 standard errors together fail in 3e-6 of all runs.
 """
 
+import json
+
 import numpy as np
 import pytest
 from test_twin import go
 
+from qrelay.bench import start_twin
+from qrelay.board import Board
+from qrelay.cli import main
 from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
 from qrelay.plots import plot_run
+from qrelay.status import State
 
 pytestmark = pytest.mark.slow
 
@@ -43,3 +49,37 @@ def test_a_run_counts_every_click(tmp_path, fine):
     assert g2.shape == error.shape == (1025,)
     plots = plot_run(outcome.folder, parse_config(text), outcome.manifest, outcome.result)
     assert {"fine-histogram.png", "g2.png"} <= {path.rpartition("/")[2] for path in plots}
+
+
+def test_command_counts_an_idle_station(monkeypatch, capsys, tmp_path):
+    with start_twin(parse_config(demo_text(slots=1_000_000, seed=1, output=str(tmp_path))), lambda _: None) as twin:
+        url = twin.urls["receiver"]
+        with Board.open(url) as board:
+            board.write_many(
+                {"receiver.pulser_period": 16, "receiver.pulser_mask": 0b0101, "receiver.pulser_fine": 200}
+            )
+        taken = {}
+        for fine in ("hits", "clicks"):
+            command = ["histogram", url, "--seconds", "0.5", "--fine", fine, "--lag", "0", "--lag", "2", "--json"]
+            monkeypatch.setattr("sys.argv", ["qrelay", *command])
+            with pytest.raises(SystemExit) as end:
+                main()
+            assert not end.value.code
+            taken[fine] = json.loads(capsys.readouterr().out)
+        with Board.open(url) as board:
+            assert board.state() & (State.ARMED | State.RUNNING) == State(0)
+    for fine, values in taken.items():
+        assert values["fine"] == fine
+        counts = np.array(values["fine_counts"])
+        pulses = values["words"] / 16
+        # The pulser begins where it likes, and dark counts are rarer than one in the time of counting.
+        assert pulses > 100
+        for detector, expected in enumerate((pulses, 0, pulses, 0)):
+            assert counts[detector].sum() == pytest.approx(expected, abs=3)
+            assert counts[detector].sum() - counts[detector][200] <= 2
+        lags = np.array(values["lag_counts"])
+        assert lags[512] == pytest.approx(pulses, abs=3)
+        # From a pulse to the one before and the one after, and to no slots between.
+        peaks = np.arange(0, 1025, 64)
+        assert lags[peaks].min() > lags[512] - 12
+        assert np.delete(lags, peaks).sum() <= 2 * 17
