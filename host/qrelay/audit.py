@@ -10,7 +10,7 @@ from .emission import SenderPlan
 from .protocol.registers import AUDIT_WORDS, LINES
 from .protocol.units import SLOTS_PER_WORD
 
-__all__ = ["AUDIT_SLOTS", "AuditReport", "check_audit", "unpack_audit"]
+__all__ = ["AUDIT_SLOTS", "AuditReport", "check_audit", "disclosed_slots", "unpack_audit"]
 
 AUDIT_SLOTS = AUDIT_WORDS * SLOTS_PER_WORD
 
@@ -39,16 +39,23 @@ def unpack_audit(words: Sequence[int]) -> tuple[NDArray[np.uint16], NDArray[np.u
     return halves[:, 0].ravel(), halves[:, 1].ravel()
 
 
+def disclosed_slots(first_slot: int, line_delay_slots: int) -> tuple[int, int]:
+    """First and end slot of what a capture from `first_slot` on tells about a sender: none of it may enter a key.
+
+    A line with a delay shows in slot s what belongs to slot s - delay.
+    """
+    return first_slot - line_delay_slots, first_slot + AUDIT_SLOTS
+
+
 def check_audit(words: Sequence[int], first_slot: int, plan: SenderPlan) -> AuditReport:
     """Hold a capture of the slots from `first_slot` on against what the sender must have emitted.
 
-    A line with a delay shows in slot s what belongs to slot s - delay, so `first_slot` must lie at least the longest
-    line delay behind the sender's start.
+    `first_slot` must lie at least the longest line delay behind the sender's start.
     """
     captured_choices, captured_lines = unpack_audit(words)
     count = len(captured_choices)
     reach = max(plan.line_delay_slots)
-    slots = np.arange(first_slot - reach, first_slot + count, dtype=np.uint64)
+    slots = np.arange(*disclosed_slots(first_slot, reach), dtype=np.uint64)
     emission = plan.emission(slots)
     here = slice(reach, reach + count)
     choices = (

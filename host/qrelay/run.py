@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .alignment import Alignment, align
-from .audit import AUDIT_SLOTS, AuditReport, check_audit
+from .audit import AuditReport, check_audit, disclosed_slots
 from .bench import Bench, describe_identity
 from .board_sender import BoardSender
 from .board_sifting import BoardSifting
@@ -228,15 +228,14 @@ class Run:
         return [float(phase) for phase in ask(np.linspace(0, self.slots_done, 4096).astype(np.int64))]
 
     def _board_sender(self, name: str, key: BoardKey) -> BoardSender:
-        timing = self.alignment.stations[name]
-        first = audit_slot(self.alignment)
+        delay = self.alignment.stations[name].line_delay_slots
         return BoardSender(
             name,
             self.boards[name],
             key,
             self.config.choices,
             DrawStore(key.thresholds, self.folder.path / f"{name}.draws"),
-            (first - timing.line_delay_slots, first + AUDIT_SLOTS) if self.config.audit else None,
+            disclosed_slots(audit_slot(self.alignment), delay) if self.config.audit else None,
         )
 
     def _audit_over(self) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .audit import AUDIT_SLOTS
+from .audit import disclosed_slots
+from .choice_keys import SENDERS
 from .config import RunConfig
 from .estimate import PairCounts
 from .protocol.choice import PHASES
@@ -89,6 +90,8 @@ def _key_bits(
     keep = (chosen.setting_a[matched.index] == key) & (chosen.setting_b[matched.index] == key)
     if config.audit:
         slots = announcements.slots[matched.index]
-        first = np.uint64(manifest["alignment"]["audit_slot"])
-        keep &= (slots < first) | (slots >= first + np.uint64(AUDIT_SLOTS))
+        alignment = manifest["alignment"]
+        delay = max(alignment["stations"][name]["line_delay_slots"] for name in SENDERS)
+        first, end = disclosed_slots(alignment["audit_slot"], delay)
+        keep &= (slots < np.uint64(first)) | (slots >= np.uint64(end))
     return {"alice": matched.bits_a[keep], "bob": matched.bits_b[keep]}

@@ -1,6 +1,7 @@
 """Whole runs against a relay in Python. The seeds are fixed; bounds of 4 standard errors have a false-alarm rate of
 6e-5 each for a new seed."""
 
+import copy
 import json
 import stat
 import threading
@@ -151,11 +152,19 @@ def test_audited_slots_never_enter_the_key(relay, tmp_path):
     without, _ = analyse(config.model_copy(update={"audit": False}), outcome.manifest, every, keys)
     # 1024 slots x 0.55^2 / 8 = 38.7 +- 6.1 bits lie in the audited slots.
     assert 14 < without["sifted"] - with_audit["sifted"] < 64
-    audited = every.between(
-        outcome.manifest["alignment"]["audit_slot"], outcome.manifest["alignment"]["audit_slot"] + 1024
-    )
-    alone, _ = analyse(config, outcome.manifest, audited, keys)
+    audit_slot = outcome.manifest["alignment"]["audit_slot"]
+    alone, _ = analyse(config, outcome.manifest, every.between(audit_slot, audit_slot + 1024), keys)
     assert alone["sifted"] == 0
+    # A line that is 128 slots late shows earlier choices, of one sender or the other; 4.8 bits are in them.
+    shown_too = every.between(audit_slot - 128, audit_slot)
+    assert analyse(config, outcome.manifest, shown_too, keys)[0]["sifted"] > 0
+    for late in ("alice", "bob"):
+        manifest = copy.deepcopy(outcome.manifest)
+        manifest["alignment"]["stations"][late]["line_delay_slots"] = 128
+        alone, _ = analyse(config, manifest, every.between(audit_slot - 128, audit_slot + 1024), keys)
+        assert alone["sifted"] == 0
+        before, _ = analyse(config, manifest, every.between(first, audit_slot - 128), keys)
+        assert before["sifted"] > 0
 
 
 def test_a_stop_by_hand_keeps_everything_taken(relay, tmp_path):
