@@ -221,6 +221,7 @@ def test_a_sender_that_vanishes_ends_the_run(relay, tmp_path):
 
 
 def test_lost_packets_are_accounted_for(relay, tmp_path):
+    relay.set(slots_per_second=8e6)  # slow enough that packets begin to be lost long before the end
     dice = np.random.default_rng(3)
 
     def spoil(progress):
