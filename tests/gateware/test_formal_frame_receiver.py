@@ -1,0 +1,161 @@
+"""Proof: the receiving side of the link presents a frame iff it is whole and sound.
+
+By induction over frames of any length: a frame is presented iff it came from zero byte to zero byte with right
+stuffing, length and CRC, and then byte for byte as it was on the wire; every other frame is counted as what it is.
+"""
+
+import pytest
+from amaranth.hdl import Array, Assert, Assume, Mux, Signal
+from formal import Harness, mutant, proves, refutes
+from unstuffed import Unstuffed
+
+from qrelay.protocol.packets import MAX_PACKET_BYTES
+from qrelay_gateware import frame_receiver
+from qrelay_gateware.cobs import CobsDecoder
+from qrelay_gateware.crc import CRC_BYTES, CRC_INIT, CRC_RESIDUE, crc32_next
+from qrelay_gateware.frame_receiver import FrameReceiver
+
+MIN_PACKET_BYTES = 2 + CRC_BYTES
+
+
+class ReceiverHarness(Harness):
+    """Bytes from the wire at any time; one arbitrary byte of the packet is followed into the buffer."""
+
+    def __init__(self, receiver=FrameReceiver):
+        super().__init__()
+        self.receiver = receiver
+
+    def elaborate(self, platform):
+        m = self.module()
+        dut = self.receiver()
+        place = self.constant(m, 8, "place")
+        kept = self.add_watched(m, "dut", dut, place, 16)
+        m.d.comb += Assume(self.with_invariants | (place < 16))
+        rx_valid = self.free(1, "rx_valid")
+        byte = self.free(8, "byte")
+        done = self.free(1, "done")
+        m.d.comb += [
+            dut.rx.valid.eq(rx_valid),
+            dut.rx.payload.eq(byte),
+            dut.done.eq(done),
+            dut.address.eq(self.free(8, "address")),
+        ]
+        taken = Signal()
+        m.d.comb += taken.eq(rx_valid & dut.rx.ready)
+        frame = Unstuffed(m, taken, byte, "frame")
+
+        length = Signal(9)
+        """Bytes of the packet so far; MAX_PACKET_BYTES + 1 stands for more."""
+        crc = Signal(32, init=CRC_INIT)
+        mark = Signal(8)
+        started = Signal()
+        cut = Signal()
+        after_end = Signal(3)
+        """Clocks since the frame's zero byte, up to 2; 3 while it is presented, 4 when it is forgotten."""
+        fits = length < MAX_PACKET_BYTES
+        with m.If(frame.emit):
+            m.d.sync += length.eq(Mux(fits, length + 1, MAX_PACKET_BYTES + 1))
+            with m.If(fits):
+                m.d.sync += crc.eq(crc32_next(crc, frame.value))
+            with m.If(fits & (length == place)):
+                m.d.sync += mark.eq(frame.value)
+        with m.If(taken):
+            m.d.sync += started.eq(byte != 0)
+        with m.If(frame.ends):
+            m.d.sync += [cut.eq(frame.remaining != 0), after_end.eq(1)]
+        was_frame = Signal()
+        m.d.sync += was_frame.eq(started)
+        whole = Signal()
+        long = Signal()
+        m.d.comb += [
+            long.eq(length > MAX_PACKET_BYTES),
+            whole.eq(~cut & ~long & (length >= MIN_PACKET_BYTES) & (crc == CRC_RESIDUE)),
+        ]
+        with m.Switch(after_end):
+            with m.Case(1):
+                m.d.sync += after_end.eq(Mux(was_frame, 2, 0))
+            with m.Case(2):
+                m.d.sync += after_end.eq(Mux(whole, 3, 4))
+            with m.Case(3):
+                with m.If(done):
+                    m.d.sync += after_end.eq(4)
+            with m.Case(4):
+                m.d.sync += [after_end.eq(0), length.eq(0), crc.eq(CRC_INIT)]
+
+        m.d.comb += [
+            Assert(dut.received == ((after_end == 2) & whole)),
+            Assert(dut.overlong == ((after_end == 2) & long)),
+            Assert(dut.damaged == ((after_end == 2) & ~whole & ~long)),
+            Assert(dut.valid == (after_end == 3)),
+            Assert(dut.rx.ready == (after_end == 0)),
+            Assert(~dut.valid | (dut.header.length == length)),
+            Assert(~dut.valid | (place >= length) | (kept == mark)),
+            Assert(~dut.valid | (place != 0) | (dut.header.kind == mark)),
+            Assert(~dut.valid | (place != 1) | (dut.header.sequence == mark)),
+        ]
+
+        # The decoder is one clock behind the wire, and the receiver's registers behind it.
+        comes = self.peek(1, "dut.decoder.valid")
+        value = self.peek(8, "dut.decoder.value")
+        state = self.peek(3, "dut.fsm_state")
+        own_crc = self.peek(32, "dut.crc")
+        own_length = dut.header.length
+        own_long = self.peek(1, "dut.too_long")
+        stored = own_length < MAX_PACKET_BYTES
+        self.invariant(m, after_end <= 4)
+        self.invariant(m, state == Array([0, 1, 2, 4, 3])[after_end])
+        self.invariant(m, self.peek(8, "dut.decoder.remaining") == frame.remaining)
+        self.invariant(m, self.peek(1, "dut.decoder.zero_owed") == frame.owed)
+        self.invariant(m, self.peek(1, "dut.decoder.started") == started)
+        self.invariant(m, ~comes | (after_end == 0))
+        self.invariant(m, (after_end == 0) | ~started)
+        self.invariant(m, (after_end != 1) | (self.peek(1, "dut.decoder.end") == was_frame))
+        self.invariant(m, (after_end != 1) | (self.peek(1, "dut.decoder.cut") == cut))
+        self.invariant(m, own_length <= MAX_PACKET_BYTES)
+        self.invariant(m, ~own_long | ~stored)
+        self.invariant(m, length == Mux(own_long | (comes & ~stored), MAX_PACKET_BYTES + 1, own_length + comes))
+        self.invariant(m, crc == Mux(comes & stored, crc32_next(own_crc, value), own_crc))
+        self.invariant(m, (place >= own_length) | (kept == mark))
+        self.invariant(m, (place != own_length) | ~comes | ~stored | (value == mark))
+        for number, header in ((0, dut.header.kind), (1, dut.header.sequence)):
+            self.invariant(m, (place != number) | (own_length <= number) | (header == mark))
+        sound = self.peek(1, "dut.sound")
+        self.invariant(m, (after_end != 2) | long | (sound == whole))
+        self.invariant(m, (after_end != 3) | whole)
+        # Nothing has begun without a code byte, and a frame of nothing is no frame.
+        self.invariant(m, started | (after_end != 0) | (length == 0))
+        self.invariant(m, started | ((frame.remaining == 0) & ~frame.owed))
+        self.invariant(m, (length != 0) | (after_end != 0) | (crc == CRC_INIT))
+        self.invariant(m, (after_end != 1) | was_frame | (length == 0))
+        return m
+
+
+def test_receiver_presents_whole_frames_only(tmp_path):
+    proves(ReceiverHarness(), tmp_path, clocks=3, induction=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("~decoder.cut & ", ""),
+        ("& (crc == CRC_RESIDUE)", ""),
+        ("(length >= 2 + CRC_BYTES)", "(length >= 1 + CRC_BYTES)"),
+        ("m.d.sync += length.eq(0)", "pass"),
+        ("m.d.comb += write.data.eq(decoder.value)", "m.d.comb += write.data.eq(decoder.value & 0x7F)"),
+        ("m.d.comb += self.rx.ready.eq(1)", "m.d.comb += self.rx.ready.eq(~decoder.end)"),
+    ],
+)
+def test_receiver_mutants(tmp_path, old, new):
+    refutes(ReceiverHarness(mutant(FrameReceiver, old, new)), tmp_path, clocks=15)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("m.d.sync += self.cut.eq(remaining != 0)", "m.d.sync += self.cut.eq(0)"),
+        ("m.d.sync += self.valid.eq(zero_owed)", "m.d.sync += self.valid.eq(0)"),
+    ],
+)
+def test_receiver_mutants_of_the_decoder(tmp_path, monkeypatch, old, new):
+    monkeypatch.setattr(frame_receiver, "CobsDecoder", mutant(CobsDecoder, old, new))
+    refutes(ReceiverHarness(), tmp_path, clocks=15)
