@@ -32,6 +32,7 @@ _ENVIRONMENT = {**os.environ, "PATH": f"{_SCRIPTS}{os.pathsep}{os.environ.get('P
 _YOSYS = """
 read_rtlil {name}.il
 hierarchy -top top
+{contents}
 proc
 flatten
 {connect}
@@ -56,6 +57,8 @@ class Harness:
     """
 
     map_memories = False
+    any_contents = False
+    """Memories hold anything at first: far cheaper than zeros, where traces are longer than a few clocks."""
 
     def __init__(self):
         self.inputs: list[Signal] = []
@@ -159,7 +162,10 @@ def _smt2(harness: Harness, folder: Path) -> Path:
         for signal, names in harness.peeks
     )
     memory = "memory_map" if harness.map_memories else "memory_nordff"
-    script = _YOSYS.format(name="proof", connect=connect if not harness.map_memories else "", memory=memory)
+    contents = "delete t:$meminit_v2" if harness.any_contents else ""
+    script = _YOSYS.format(
+        name="proof", connect=connect if not harness.map_memories else "", memory=memory, contents=contents
+    )
     if harness.map_memories:
         script = script.replace("memory_map\n", f"memory_map\n{connect}\n")
     (folder / "proof.ys").write_text(script)

@@ -1,14 +1,14 @@
 """Proof: the sending side of the link puts whole packets on the wire, with their CRC, one after the other.
 
-The arbiter does not let packets interleave and the appender adds the CRC of its packet, both by induction over packets
-of any length. Between two zero bytes the encoder puts exactly one packet as it came in, and begins it only when it is
-complete; this is bounded: packets of up to 4 bytes, any pauses, for as long as three packets need.
+By induction over packets of any length and any pauses: the arbiter does not let packets interleave, the appender adds
+the CRC of its packet, and the encoder sends exactly the stuffing of a packet, from its first byte to its zero byte, and
+begins with it only when the packet is complete.
 """
 
 import pytest
-from amaranth.hdl import Array, Assert, Assume, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Assert, Assume, C, Cat, Module, Mux, Signal
+from amaranth.lib import data
 from formal import Harness, mutant, proves, refutes
-from unstuffed import Unstuffed
 
 from qrelay_gateware.cobs import CobsEncoder
 from qrelay_gateware.crc import CRC_BYTES, CRC_INIT, CrcAppender, crc32_next
@@ -43,11 +43,23 @@ def test_crc_step_is_that_of_the_standard(tmp_path):
     proves(CrcHarness(), tmp_path, clocks=1, induction=False)
 
 
-class EncoderHarness(Harness):
-    """Packets of up to 4 bytes with pauses on both sides; one arbitrary byte of one of the first three is followed."""
+class _Tag(data.Struct):
+    """What a byte on its way to the wire is: its place in its frame, the half of the buffer, and what it must be."""
 
-    max_bytes = 4
-    packets = 3
+    place: 8
+    half: 1
+    last: 1
+    value: 8
+
+
+class EncoderHarness(Harness):
+    """Packets of 1 to 254 bytes with pauses on both sides; one arbitrary place of one half of the buffer is followed.
+
+    Byte `place` of a frame has to be the byte before it of the packet, or where that is 0 (and at place 0) the distance
+    to the next zero of the packet or to its end, or 0 as the last one.
+    """
+
+    any_contents = True
 
     def __init__(self, encoder=CobsEncoder):
         super().__init__()
@@ -55,58 +67,117 @@ class EncoderHarness(Harness):
 
     def elaborate(self, platform):
         m = self.module()
-        m.submodules.dut = dut = self.encoder()
+        dut = self.encoder()
+        place = self.constant(m, 8, "place")
+        half = self.constant(m, 1, "half")
+        kept = self.add_watched(m, "dut", dut, Cat(place, half), 512)
         valid = self.free(1, "valid")
         item = self.free(PacketByte, "item")
         ready = self.free(1, "ready")
-        followed = self.constant(m, range(self.packets + 1), "followed")
-        place = self.constant(m, range(self.max_bytes), "place")
         m.d.comb += [dut.packets.valid.eq(valid), dut.packets.payload.eq(item), dut.out.ready.eq(ready)]
+        full = self.peek(2, "dut.full")
+        state = self.peek(2, "dut.fsm_state")
+        filled = self.peek(8, "dut.place")
+        code_place = self.peek(8, "dut.code_place")
+        fill_half = self.peek(1, "dut.fill_half")
+        send_half = self.peek(1, "dut.send_half")
+        send_place = self.peek(8, "dut.send_place")
+        fetched = self.peek(1, "dut.fetched")
+        fetched_byte = self.peek(8, "dut.read__data")
+        last_places = [self.peek(8, f"dut.last_place_{n}") for n in range(2)]
+        last_sent = Mux(send_half, last_places[1], last_places[0])
+        filling, closing, delimiting = (state == n for n in range(3))
 
+        # Packets as they come in: the place of each byte in its frame, and the frame that the followed half holds.
         put = Signal()
-        bytes_in = Signal(range(self.max_bytes + 1))
-        whole_packets = Signal(4)
-        mark = Signal(8)
-        marked = Signal()
-        length = Signal(range(self.max_bytes + 1))
-        """Of the followed packet, once it is whole."""
+        coming = Signal(8, init=1)
+        of_half = Signal()
+        byte = Signal(8)
+        last_zero = Signal(8)
+        next_zero = Signal(8)
+        end = Signal(8)
+        wanted = Signal(8)
         m.d.comb += [
             put.eq(valid & dut.packets.ready),
-            Assume(~put | item.last | (bytes_in < self.max_bytes - 1)),
-            Assume(whole_packets <= self.packets),
+            Assume(~put | item.last | (coming < 254)),
+            wanted.eq(Mux((place == 0) | (byte == 0), next_zero - place, byte)),
         ]
         with m.If(put):
-            m.d.sync += [bytes_in.eq(Mux(item.last, 0, bytes_in + 1)), whole_packets.eq(whole_packets + item.last)]
-            with m.If(whole_packets == followed):
-                with m.If(bytes_in == place):
-                    m.d.sync += [mark.eq(item.value), marked.eq(1)]
-                with m.If(item.last):
-                    m.d.sync += length.eq(bytes_in + 1)
+            m.d.sync += coming.eq(coming + 1)
+            with m.If(item.value == 0):
+                m.d.sync += last_zero.eq(coming)
+            with m.If((fill_half == half) & (coming == place)):
+                m.d.sync += byte.eq(item.value)
+            with m.If((fill_half == half) & (item.value == 0) & (last_zero == place)):
+                m.d.sync += next_zero.eq(coming)
+        with m.If(closing & (fill_half == half) & (last_zero == place)):
+            m.d.sync += next_zero.eq(coming)
+        with m.If(delimiting):
+            m.d.sync += [coming.eq(1), last_zero.eq(0)]
+            with m.If(fill_half == half):
+                m.d.sync += end.eq(coming)
+        m.d.comb += of_half.eq((fill_half == half) & ~full.bit_select(half, 1))
 
-        sent = Signal()
-        number = Signal(4)
-        bytes_out = Signal(range(self.max_bytes + 2))
-        m.d.comb += sent.eq(dut.out.valid & ready)
-        frame = Unstuffed(m, sent, dut.out.payload, "frame")
-        is_followed = number == followed
-        with m.If(frame.emit):
-            m.d.sync += bytes_out.eq(bytes_out + 1)
-            m.d.comb += Assert(~(is_followed & (bytes_out == place)) | (marked & (frame.value == mark)))
-            m.d.comb += Assert(~is_followed | (bytes_out < length))
-        with m.If(frame.ends):
-            m.d.sync += [bytes_out.eq(0), number.eq(number + 1)]
-            m.d.comb += Assert(frame.remaining == 0)
-            m.d.comb += Assert(~is_followed | (bytes_out == length))
-            m.d.comb += Assert(bytes_out != 0)
-        m.d.comb += Assert(~dut.out.valid | (number < whole_packets))
-        waits = self.register(m, dut.out.valid & ~ready, "waits")
-        shown = self.register(m, dut.out.payload, "shown")
-        m.d.comb += Assert(~waits | (dut.out.valid & (dut.out.payload == shown)))
+        # Frames as they go out: byte after byte, half after half, and each byte what it has to be.
+        tag = Signal(_Tag)
+        ahead = Signal(_Tag)
+        shown = Signal(_Tag)
+        due = Signal(_Tag)
+        """Place and half of the byte that must be the next on the wire."""
+        free = ~dut.out.valid | ready
+        fetch = full.bit_select(send_half, 1) & (~fetched | free)
+        m.d.comb += [
+            tag.place.eq(send_place),
+            tag.half.eq(send_half),
+            tag.last.eq(send_place == last_sent),
+            tag.value.eq(Mux(place == end, 0, wanted)),
+        ]
+        with m.If(fetch):
+            m.d.sync += ahead.eq(tag)
+        with m.If(free & fetched):
+            m.d.sync += shown.eq(ahead)
+
+        def after(tag):
+            return Mux(tag.last, Cat(C(0, 8), ~tag.half), Cat((tag.place + 1)[:8], tag.half))
+
+        position = lambda tag: Cat(tag.place, tag.half)  # noqa: E731
+        with m.If(dut.out.valid & ready):
+            m.d.sync += [position(due).eq(after(shown))]
+        is_followed = (shown.place == place) & (shown.half == half)
+        m.d.comb += [
+            Assert(~dut.out.valid | (position(shown) == position(due))),
+            Assert(~(dut.out.valid & is_followed) | (dut.out.payload == shown.value)),
+            # A frame begins when its packet is complete, and ends behind its last byte only.
+            Assert(~fetch | (send_half != fill_half) | (filling & (coming == 1))),
+            Assert(~(full.bit_select(half, 1) & tag.last & (send_half == half)) | (send_place == end)),
+        ]
+
+        self.invariant(m, state <= 2)
+        self.invariant(m, (filled == coming) & (code_place == last_zero) & (last_zero < coming) & (coming >= 1))
+        self.invariant(m, filling | (coming >= 2))
+        self.invariant(m, ~filling | (coming != 1) | (last_zero == 0))
+        self.invariant(m, ~filling | (coming <= 254))
+        self.invariant(m, ~full.bit_select(fill_half, 1) | (filling & (coming == 1)))
+        self.invariant(m, (full == 0b11) | (full == 0) | (full.bit_select(send_half, 1) & (fill_half != send_half)))
+        self.invariant(m, (full == 0b01) | (full == 0b10) | (fill_half == send_half))
+        self.invariant(m, Mux(full.bit_select(send_half, 1), send_place <= last_sent, send_place == 0))
+        self.invariant(m, ~full.bit_select(half, 1) | (Mux(half, last_places[1], last_places[0]) == end))
+        stuffed = (place == 0) | (byte == 0)
+        self.invariant(m, ~of_half | (place >= coming) | (place != last_zero) | stuffed)
+        self.invariant(m, ~of_half | (place >= coming) | (place <= last_zero) | ~stuffed)
+        self.invariant(m, ~of_half | (place >= coming) | (place == last_zero) | (kept == wanted))
+        self.invariant(m, ~(of_half & delimiting) | (place != last_zero) | (kept == wanted))
+        self.invariant(m, ~full.bit_select(half, 1) | (place > end) | (kept == Mux(place == end, 0, wanted)))
+        in_ahead = (ahead.place == place) & (ahead.half == half)
+        self.invariant(m, ~(fetched & in_ahead) | (fetched_byte == ahead.value))
+        follows = Mux(dut.out.valid, after(shown), position(due))
+        self.invariant(m, ~fetched | (position(ahead) == follows))
+        self.invariant(m, Cat(send_place, send_half) == Mux(fetched, after(ahead), follows))
         return m
 
 
 def test_encoder(tmp_path):
-    proves(EncoderHarness(), tmp_path, clocks=26, induction=False)
+    proves(EncoderHarness(), tmp_path, clocks=3, induction=True)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +190,7 @@ def test_encoder(tmp_path):
     ],
 )
 def test_encoder_mutants(tmp_path, old, new):
-    refutes(EncoderHarness(mutant(CobsEncoder, old, new)), tmp_path, clocks=26)
+    refutes(EncoderHarness(mutant(CobsEncoder, old, new)), tmp_path, clocks=14)
 
 
 class AppenderHarness(Harness):
