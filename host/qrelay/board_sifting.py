@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from .board_sender import BoardSender
 from .collector import Collector
@@ -110,8 +110,13 @@ class BoardSifting:
         while len(announced):
             piece = Announcements(announced.slots[:_PIECE], announced.outcomes[:_PIECE])
             announced = Announcements(announced.slots[_PIECE:], announced.outcomes[_PIECE:])
-            for answer in [self._pool.submit(sender.answer, piece.slots) for sender in self.senders]:
-                answer.result()
+            answers = [self._pool.submit(sender.answer, piece.slots) for sender in self.senders]
+            try:
+                for answer in answers:
+                    answer.result()
+            finally:
+                # Where one is lost, or the run is interrupted, the other is still at its link: whoever comes next waits.
+                wait(answers)
             self._pending = [announced, *later] if len(announced) else later
             self._last_slot = max(self._last_slot, int(piece.slots[-1]))
             self._tally.add(piece)

@@ -1,5 +1,7 @@
 """When draws of announced slots are asked for, and when a key may go: with senders and records by hand."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -142,3 +144,19 @@ def test_a_lost_sender_leaves_what_it_has_not_answered(bench):
             sifting.proceed(records)
     assert tally.slots == [10]
     assert sifting.end_slot == 20
+
+
+def test_nobody_is_left_at_a_link_when_the_other_is_lost(bench):
+    sifting, (alice, bob), _, records = bench
+    alice.lost = True
+    answer = bob.answer
+
+    def slowly(slots):
+        time.sleep(0.2)
+        answer(slots)
+
+    bob.answer = slowly
+    sifting.add(announced(20, 30))
+    with pytest.raises(LinkError):
+        sifting.proceed(records)
+    assert bob.asked == [20, 30]
