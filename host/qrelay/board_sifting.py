@@ -115,7 +115,7 @@ class BoardSifting:
                 for answer in answers:
                     answer.result()
             finally:
-                # Where one is lost, or the run is interrupted, the other is still at its link: whoever comes next waits.
+                # Where one is lost, or the run interrupted, the other is still at its link: whoever comes next waits.
                 wait(answers)
             self._pending = [announced, *later] if len(announced) else later
             self._last_slot = max(self._last_slot, int(piece.slots[-1]))
