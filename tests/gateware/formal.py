@@ -158,7 +158,7 @@ def _smt2(harness: Harness, folder: Path) -> Path:
     )
     (folder / "proof.il").write_text(text)
     connect = "\n".join(
-        f"delete -input w:{signal.name}\nconnect -set {signal.name} {','.join(reversed(names))}"
+        f"delete -input w:{signal.name}\nconnect -nounset -set {signal.name} {','.join(reversed(names))}"
         for signal, names in harness.peeks
     )
     memory = "memory_map" if harness.map_memories else "memory_nordff"

@@ -86,37 +86,41 @@ class EncoderHarness(Harness):
         fetched_byte = self.peek(8, "dut.read__data")
         last_places = [self.peek(8, f"dut.last_place_{n}") for n in range(2)]
         last_sent = Mux(send_half, last_places[1], last_places[0])
-        filling, closing, delimiting = (state == n for n in range(3))
+        filling, delimiting = state == 0, state == 2
 
-        # Packets as they come in: the place of each byte in its frame, and the frame that the followed half holds.
+        # Packets as they come in, whatever the block makes of them: the place of each byte in its frame, which packets
+        # are whole and not yet read to their end, and what the followed place has to hold.
         put = Signal()
         coming = Signal(8, init=1)
-        of_half = Signal()
+        coming_half = Signal()
+        whole = Signal(2)
         byte = Signal(8)
         last_zero = Signal(8)
         next_zero = Signal(8)
         end = Signal(8)
         wanted = Signal(8)
+        latest_zero = Mux(item.value == 0, coming, last_zero)
         m.d.comb += [
             put.eq(valid & dut.packets.ready),
             Assume(~put | item.last | (coming < 254)),
             wanted.eq(Mux((place == 0) | (byte == 0), next_zero - place, byte)),
+            # No packet is taken in place of one that has not been read.
+            Assert(~put | ~whole.bit_select(coming_half, 1)),
         ]
         with m.If(put):
-            m.d.sync += coming.eq(coming + 1)
-            with m.If(item.value == 0):
-                m.d.sync += last_zero.eq(coming)
-            with m.If((fill_half == half) & (coming == place)):
-                m.d.sync += byte.eq(item.value)
-            with m.If((fill_half == half) & (item.value == 0) & (last_zero == place)):
-                m.d.sync += next_zero.eq(coming)
-        with m.If(closing & (fill_half == half) & (last_zero == place)):
-            m.d.sync += next_zero.eq(coming)
-        with m.If(delimiting):
-            m.d.sync += [coming.eq(1), last_zero.eq(0)]
-            with m.If(fill_half == half):
-                m.d.sync += end.eq(coming)
-        m.d.comb += of_half.eq((fill_half == half) & ~full.bit_select(half, 1))
+            m.d.sync += coming.eq(Mux(item.last, 1, coming + 1))
+            m.d.sync += last_zero.eq(Mux(item.last, 0, latest_zero))
+            with m.If(item.last):
+                m.d.sync += [coming_half.eq(~coming_half), whole.bit_select(coming_half, 1).eq(1)]
+            with m.If(coming_half == half):
+                with m.If(coming == place):
+                    m.d.sync += byte.eq(item.value)
+                with m.If((item.value == 0) & (last_zero == place)):
+                    m.d.sync += next_zero.eq(coming)
+                with m.If(item.last):
+                    m.d.sync += end.eq(coming + 1)
+                    with m.If(latest_zero == place):
+                        m.d.sync += next_zero.eq(coming + 1)
 
         # Frames as they go out: byte after byte, half after half, and each byte what it has to be.
         tag = Signal(_Tag)
@@ -134,6 +138,8 @@ class EncoderHarness(Harness):
         ]
         with m.If(fetch):
             m.d.sync += ahead.eq(tag)
+            with m.If(tag.last):
+                m.d.sync += whole.bit_select(send_half, 1).eq(0)
         with m.If(free & fetched):
             m.d.sync += shown.eq(ahead)
 
@@ -147,29 +153,41 @@ class EncoderHarness(Harness):
         m.d.comb += [
             Assert(~dut.out.valid | (position(shown) == position(due))),
             Assert(~(dut.out.valid & is_followed) | (dut.out.payload == shown.value)),
-            # A frame begins when its packet is complete, and ends behind its last byte only.
-            Assert(~fetch | (send_half != fill_half) | (filling & (coming == 1))),
-            Assert(~(full.bit_select(half, 1) & tag.last & (send_half == half)) | (send_place == end)),
+            # A frame begins when its packet is whole, and ends behind its last byte only, which alone is zero.
+            Assert(~fetch | whole.bit_select(send_half, 1)),
+            Assert(~(fetch & (send_half == half)) | (tag.last == (send_place == end))),
+            Assert(~(dut.out.valid & is_followed) | ((dut.out.payload == 0) == shown.last)),
         ]
 
         self.invariant(m, state <= 2)
-        self.invariant(m, (filled == coming) & (code_place == last_zero) & (last_zero < coming) & (coming >= 1))
-        self.invariant(m, filling | (coming >= 2))
-        self.invariant(m, ~filling | (coming != 1) | (last_zero == 0))
-        self.invariant(m, ~filling | (coming <= 254))
+        self.invariant(m, coming_half == (fill_half ^ ~filling))
+        self.invariant(m, whole == (full | Mux(filling, 0b00, Mux(fill_half, 0b10, 0b01))))
+        self.invariant(m, Mux(filling, (filled == coming) & (code_place == last_zero), filled >= 2))
+        self.invariant(m, filling | ((coming == 1) & (last_zero == 0)))
+        self.invariant(m, (code_place < filled) & (coming >= 1) & (coming <= 254) & (last_zero < coming))
         self.invariant(m, ~full.bit_select(fill_half, 1) | (filling & (coming == 1)))
         self.invariant(m, (full == 0b11) | (full == 0) | (full.bit_select(send_half, 1) & (fill_half != send_half)))
         self.invariant(m, (full == 0b01) | (full == 0b10) | (fill_half == send_half))
         self.invariant(m, Mux(full.bit_select(send_half, 1), send_place <= last_sent, send_place == 0))
-        self.invariant(m, ~full.bit_select(half, 1) | (Mux(half, last_places[1], last_places[0]) == end))
+        # The followed half while it is filled and when it is full.
+        of_half = (fill_half == half) & ~full.bit_select(half, 1)
+        is_full = full.bit_select(half, 1)
         stuffed = (place == 0) | (byte == 0)
-        self.invariant(m, ~of_half | (place >= coming) | (place != last_zero) | stuffed)
-        self.invariant(m, ~of_half | (place >= coming) | (place <= last_zero) | ~stuffed)
-        self.invariant(m, ~of_half | (place >= coming) | (place == last_zero) | (kept == wanted))
-        self.invariant(m, ~(of_half & delimiting) | (place != last_zero) | (kept == wanted))
-        self.invariant(m, ~full.bit_select(half, 1) | (place > end) | (kept == Mux(place == end, 0, wanted)))
+        is_open = place == code_place
+        known = of_half & (place < filled)
+        self.invariant(m, ~is_full | (Mux(half, last_places[1], last_places[0]) == end))
+        self.invariant(m, ~of_half | filling | (end == filled))
+        self.invariant(m, ~known | ~is_open | stuffed)
+        self.invariant(m, ~known | (place <= code_place) | ~stuffed)
+        self.invariant(m, ~known | is_open | (kept == wanted))
+        self.invariant(m, ~known | is_open | ~stuffed | ((next_zero > place) & (next_zero < filled)))
+        self.invariant(m, ~known | ~is_open | filling | (next_zero == filled))
+        self.invariant(m, ~(known & delimiting) | (kept == wanted))
+        self.invariant(m, ~is_full | (place > end) | (kept == Mux(place == end, 0, wanted)))
+        self.invariant(m, ~is_full | (place >= end) | ~stuffed | ((next_zero > place) & (next_zero <= end)))
         in_ahead = (ahead.place == place) & (ahead.half == half)
         self.invariant(m, ~(fetched & in_ahead) | (fetched_byte == ahead.value))
+        self.invariant(m, ~(fetched & in_ahead) | ((ahead.value == 0) == ahead.last))
         follows = Mux(dut.out.valid, after(shown), position(due))
         self.invariant(m, ~fetched | (position(ahead) == follows))
         self.invariant(m, Cat(send_place, send_half) == Mux(fetched, after(ahead), follows))
@@ -183,6 +201,10 @@ def test_encoder(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
+        # A packet is closed before its last byte, or only with the end of the next one.
+        ("with m.If(self.packets.payload.last):", "with m.If(self.packets.payload.last | (place == 3)):"),
+        ("with m.If(self.packets.payload.last):", "with m.If(self.packets.payload.last & (place != 2)):"),
+        # A packet overwrites one that is not sent; a half that is not full is sent; wrong stuffing; no zero byte.
         ("m.d.comb += self.packets.ready.eq(~full.bit_select(fill_half, 1))", "m.d.comb += self.packets.ready.eq(1)"),
         ("m.d.comb += read.en.eq(full.bit_select(send_half, 1) & ", "m.d.comb += read.en.eq("),
         ("m.d.sync += code_place.eq(place)\n", "pass\n"),
