@@ -25,6 +25,12 @@ CUT = frame_packet(0x81, 0x82)
 CUT = bytes((CUT[0] + 1,)) + CUT[1:]
 """Its only block lacks a byte; what is there has the right CRC."""
 SHORT = cobs_encode(b"\x81" + zlib.crc32(b"\x81").to_bytes(4, "little")) + b"\0"
+FULL = bytes(range(1, MAX_PACKET_BYTES - CRC_BYTES + 1))
+FULL += zlib.crc32(FULL).to_bytes(4, "little")
+LONG = b"\xff" + FULL + b"\x02\x81\0"
+"""One byte too many; what fits has the right CRC."""
+assert 0 not in FULL
+assert cobs_encode(FULL) == LONG[: len(FULL) + 1]
 assert 0 not in CUT[:-1]
 assert CUT[0] == len(CUT)
 
@@ -47,12 +53,16 @@ class ReceiverHarness(Harness):
         rx_valid = self.free(1, "rx_valid")
         byte = self.free(8, "byte")
         done = self.free(1, "done")
+        address = self.free(8, "address")
         m.d.comb += [
             dut.rx.valid.eq(rx_valid),
             dut.rx.payload.eq(byte),
             dut.done.eq(done),
-            dut.address.eq(self.free(8, "address")),
+            dut.address.eq(address),
         ]
+        # The followed byte is read out: it was asked for one or two clocks ago, and the packet has been there since.
+        asked = self.register(m, dut.valid & (address == place), "asked")
+        read = self.register(m, dut.valid & asked, "read")
         taken = Signal()
         m.d.comb += taken.eq(rx_valid & dut.rx.ready)
         frame = Unstuffed(m, taken, byte, "frame")
@@ -95,6 +105,13 @@ class ReceiverHarness(Harness):
             with m.Case(4):
                 m.d.sync += [after_end.eq(0), length.eq(0), crc.eq(CRC_INIT)]
 
+        header = [
+            dut.header.kind,
+            dut.header.sequence,
+            dut.header.address[:8],
+            dut.header.address[8:],
+            dut.header.count,
+        ]
         claims = [
             (dut.received == ((after_end == 2) & whole)),
             (dut.overlong == ((after_end == 2) & long)),
@@ -103,8 +120,11 @@ class ReceiverHarness(Harness):
             (dut.rx.ready == (after_end == 0)),
             (~dut.valid | (dut.header.length == length)),
             (~dut.valid | (place >= length) | (kept == mark)),
-            (~dut.valid | (place != 0) | (dut.header.kind == mark)),
-            (~dut.valid | (place != 1) | (dut.header.sequence == mark)),
+            (~(dut.valid & read) | (place >= length) | (dut.value == mark)),
+            *(
+                ~dut.valid | (place != n) | (place >= length) | (kept_byte == mark)
+                for n, kept_byte in enumerate(header)
+            ),
         ]
         m.d.comb += self.holds.eq(Cat(claims).all())
         if not self.simulated:
@@ -133,8 +153,9 @@ class ReceiverHarness(Harness):
         self.invariant(m, crc == Mux(comes & stored, crc32_next(own_crc, value), own_crc))
         self.invariant(m, (place >= own_length) | (kept == mark))
         self.invariant(m, (place != own_length) | ~comes | ~stored | (value == mark))
-        for number, header in ((0, dut.header.kind), (1, dut.header.sequence)):
-            self.invariant(m, (place != number) | (own_length <= number) | (header == mark))
+        for number, header_byte in enumerate(header):
+            self.invariant(m, (place != number) | (own_length <= number) | (header_byte == mark))
+        self.invariant(m, ~(dut.valid & asked) | (place >= length) | (self.peek(8, "dut.read__data") == mark))
         sound = self.peek(1, "dut.sound")
         self.invariant(m, (after_end != 2) | long | (sound == whole))
         self.invariant(m, (after_end != 3) | whole)
@@ -150,12 +171,12 @@ def test_receiver_presents_whole_frames_only(tmp_path):
     proves(ReceiverHarness(), tmp_path, clocks=3, induction=True)
 
 
-def holds(receiver, wire):
-    """Simulate the harness with these bytes on the wire; whether all claims hold in every clock.
+def holds(receiver, wire, places=MIN_PACKET_BYTES):
+    """Simulate the harness with these bytes on the wire, for the first `places`; whether all claims hold in every clock.
 
     A solver takes very long to find a packet with its CRC, so the traces that break the mutants are given.
     """
-    for place in range(MIN_PACKET_BYTES):
+    for place in range(places):
         harness = ReceiverHarness(receiver, simulated=True)
         sim = Simulator(harness.elaborate(None))
         sim.add_clock(1e-6)
@@ -186,12 +207,19 @@ def test_receiver_on_the_traces_of_the_mutants(wire):
     assert holds(FrameReceiver, wire)
 
 
+def test_receiver_drops_and_counts_overlong_frames():
+    assert holds(FrameReceiver, LONG + SOUND + b"\0", places=1)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "wire"),
     [
         ("~decoder.cut & ", "", CUT),
         ("& (crc == CRC_RESIDUE)", "", DAMAGED),
         ("(length >= 2 + CRC_BYTES)", "(length >= 1 + CRC_BYTES)", SHORT),
+        # A packet cut to what fits; a frame that is too long spoils the next one.
+        ("m.d.sync += too_long.eq(1)", "pass", LONG),
+        ("m.d.sync += too_long.eq(0)", "pass", LONG + SOUND),
         ("m.d.sync += length.eq(0)", "pass", SOUND + SOUND),
         ("m.d.sync += crc.eq(CRC_INIT)", "pass", SOUND + SOUND),
         ("m.d.comb += write.data.eq(decoder.value)", "m.d.comb += write.data.eq(decoder.value & 0x7F)", SOUND),

@@ -195,7 +195,7 @@ class EncoderHarness(Harness):
 
 
 def test_encoder(tmp_path):
-    proves(EncoderHarness(), tmp_path, clocks=3, induction=True)
+    proves(EncoderHarness(), tmp_path, clocks=2, induction=True)
 
 
 @pytest.mark.parametrize(
