@@ -172,7 +172,7 @@ def test_receiver_presents_whole_frames_only(tmp_path):
 
 
 def holds(receiver, wire, places=MIN_PACKET_BYTES):
-    """Simulate the harness with these bytes on the wire, for the first `places`; whether all claims hold in every clock.
+    """Simulate the harness with these bytes on the wire, place after place; whether all claims hold in every clock.
 
     A solver takes very long to find a packet with its CRC, so the traces that break the mutants are given.
     """
