@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from .board_sender import BoardSender
 from .collector import Collector
@@ -33,8 +33,9 @@ class BoardSifting:
         self.senders = list(senders)
         self._folder = folder
         self._tally = tally
-        # Each sender has a link of its own, and answers meanwhile.
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="draws")
+        # Each sender has a link of its own and answers meanwhile. One thread for each: whoever comes after an interrupt
+        # queues behind what is still being asked there.
+        self._threads = [ThreadPoolExecutor(max_workers=1, thread_name_prefix="draws") for _ in self.senders]
         self._pending: list[Announcements] = []
         self._last_slot = 0
         """All announcements before it are answered."""
@@ -68,8 +69,8 @@ class BoardSifting:
             sender.check()
         self._answer(count)
         if audit_over:
-            for sender in self.senders:
-                sender.answer_audit()
+            for sender, thread in zip(self.senders, self._threads, strict=True):
+                thread.submit(sender.answer_audit).result()
         if stopped := [sender for sender in self.senders if sender.stopped_slot is not None]:
             raise RunError("; ".join(sender.why_stopped() for sender in stopped))
         self._retire(collector)
@@ -93,9 +94,9 @@ class BoardSifting:
 
     def erase(self) -> None:
         """Tell every sender that sifting ended; the keys of one that is lost stay until its next run."""
-        for sender in self.senders:
+        for sender, thread in zip(self.senders, self._threads, strict=True):
             try:
-                sender.erase_all()
+                thread.submit(sender.erase_all).result()
                 self._folder.log("all keys erased", station=sender.name)
             except (LinkError, RunError) as error:
                 self._folder.log("keys not erased", station=sender.name, message=str(error))
@@ -110,16 +111,21 @@ class BoardSifting:
         while len(announced):
             piece = Announcements(announced.slots[:_PIECE], announced.outcomes[:_PIECE])
             announced = Announcements(announced.slots[_PIECE:], announced.outcomes[_PIECE:])
-            answers = [self._pool.submit(sender.answer, piece.slots) for sender in self.senders]
-            try:
-                for answer in answers:
-                    answer.result()
-            finally:
-                # Where one is lost, or the run interrupted, the other is still at its link: whoever comes next waits.
-                wait(answers)
+            self._ask(piece)
             self._pending = [announced, *later] if len(announced) else later
             self._last_slot = max(self._last_slot, int(piece.slots[-1]))
             self._tally.add(piece)
+
+    def _ask(self, piece: Announcements) -> None:
+        """Ask all senders at once; where one is lost, the others have ended when this returns."""
+        answers: list[Future[None]] = []
+        try:
+            for sender, thread in zip(self.senders, self._threads, strict=True):
+                answers.append(thread.submit(sender.answer, piece.slots))
+            for answer in answers:
+                answer.result()
+        finally:
+            wait(answers)
 
     def _retire(self, collector: Collector) -> None:
         ends = [end for sender in self.senders if (end := sender.retirable()) is not None]

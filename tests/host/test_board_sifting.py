@@ -1,5 +1,7 @@
 """When draws of announced slots are asked for, and when a key may go: with senders and records by hand."""
 
+import signal
+import threading
 import time
 
 import numpy as np
@@ -72,11 +74,16 @@ class Tally:
         self.slots += announcements.slots.tolist()
 
 
+class Folder:
+    def log(self, event, **values):
+        pass
+
+
 @pytest.fixture
 def bench():
     senders = [Sender("alice"), Sender("bob")]
     tally = Tally()
-    return BoardSifting(senders, None, tally), senders, tally, Records()
+    return BoardSifting(senders, Folder(), tally), senders, tally, Records()
 
 
 def announced(*slots):
@@ -160,3 +167,49 @@ def test_nobody_is_left_at_a_link_when_the_other_is_lost(bench):
     with pytest.raises(LinkError):
         sifting.proceed(records)
     assert bob.asked == [20, 30]
+
+
+@pytest.fixture
+def interrupts():
+    """One entry per Ctrl-C that the main thread has seen."""
+    seen = []
+
+    def interrupt(number, frame):
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    yield seen
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.parametrize("comes_next", ["answer", "erase"])
+def test_a_second_interrupt_lets_nobody_in_at_a_busy_link(bench, interrupts, comes_next):
+    """Draws are asked for in several requests, which must not mix with those of whoever comes next."""
+    sifting, (alice, bob), _, records = bench
+    main, go, steps = threading.get_ident(), threading.Event(), []
+
+    def answer(slots):
+        steps.append("begins")
+        for count in (1, 2) if not interrupts else ():
+            time.sleep(0.1)
+            signal.pthread_kill(main, signal.SIGINT)
+            while len(interrupts) < count:
+                time.sleep(0.01)
+        go.wait()
+        steps.append("ends")
+
+    bob.answer = answer
+    alice.erase_all = lambda: None
+    bob.erase_all = lambda: steps.append("erased")
+    sifting.add(announced(20, 30))
+    with pytest.raises(KeyboardInterrupt):
+        sifting.proceed(records)
+    assert steps == ["begins"]
+    threading.Timer(0.3, go.set).start()
+    if comes_next == "answer":
+        sifting.proceed(records)
+        assert steps == ["begins", "ends", "begins", "ends"]
+    else:
+        sifting.erase()
+        assert steps == ["begins", "ends", "erased"]
