@@ -146,7 +146,9 @@ class EncoderHarness(Harness):
         def after(tag):
             return Mux(tag.last, Cat(C(0, 8), ~tag.half), Cat((tag.place + 1)[:8], tag.half))
 
-        position = lambda tag: Cat(tag.place, tag.half)  # noqa: E731
+        def position(tag):
+            return Cat(tag.place, tag.half)
+
         with m.If(dut.out.valid & ready):
             m.d.sync += [position(due).eq(after(shown))]
         is_followed = (shown.place == place) & (shown.half == half)
