@@ -1,10 +1,9 @@
-"""Histogram of each detector's hits by their place in the slot.
+"""Histogram of each detector's hits by their place in the slot."""
 
-A block RAM reads and writes one bin per word, so each lane of each detector has one. At full rate none of them has a
-word to spare for reading out what was counted: while one of them is read, a spare memory counts in its place.
-"""
+from functools import reduce
+from operator import or_
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,30 +11,25 @@ from qrelay.protocol.registers import DETECTORS
 from qrelay.protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
 
 from .clicks import LaneBits, LaneFines
-from .count_memory import CountMemory
+from .fine_bins import FineBins
 from .readout import Readout
 
 __all__ = ["FineHistogram"]
 
 _BINS = DETECTORS * FINES_PER_SLOT
-_COUNT_BITS = 32
-_PHASES = SLOTS_PER_WORD + 1
-_REST = 8
-"""Words before the first bin is taken, and after the last: what is under way then has arrived."""
-_SPARE_BITS = 11
-"""The spare memory counts for one lane of a detector in each of 256 * 4 words of a read-out, so never past 2^11 - 1."""
+_DETECTOR_BITS = (DETECTORS - 1).bit_length()
 
 
 class FineHistogram(wiring.Component):
-    """Count hits by detector and fine: all detectors at once, every hit of every word.
+    """Count hits by detector and fine, all detectors at once.
 
     There are two banks. `turn` makes the other bank, which is empty, count from its own word on; what the bank before
-    had counted is then read out, summed over the lanes and set to zero, and stands in the window when `busy` falls.
-    Counting goes on meanwhile.
+    had counted is then read out and set to zero, and stands in the window when `busy` falls. Counting goes on
+    meanwhile, but for one word in four of each detector.
 
-    Latency: `read_out_words` from `turn` to the window; `busy` rises in the word after `turn`.
-    Reset: counts are kept. A read-out that is cut by a reset leaves the bank half read.
-    Overflow: bins count modulo 2^32, no sooner than after 14 s with a hit of one bin in every slot.
+    Latency: `read_out_words` from `turn` to the window; `busy` rises in the word after `turn`; 2 words to `lost`.
+    Reset: counts are kept, hits on their way forgotten. A read-out that is cut by a reset leaves the bank half read.
+    Overflow: see `FineBins`: more than a hit per word and detector is lost, and told.
 
     Parameters
     ----------
@@ -45,6 +39,8 @@ class FineHistogram(wiring.Component):
     Ports
     -----
     hits : In(LaneBits), fines : In(LaneFines)
+    lost : Out(5)
+        Hits of a word that are not counted.
     turn : In(1)
         Only while not `busy`.
     discard : In(1)
@@ -56,13 +52,17 @@ class FineHistogram(wiring.Component):
 
     hits: In(LaneBits)
     fines: In(LaneFines)
+    lost: Out(range(DETECTORS * SLOTS_PER_WORD + 1))
     turn: In(1)
     discard: In(1)
     busy: Out(1)
     address: In(range(_BINS))
     value: Out(32)
 
-    read_out_words = 2 * _REST + _PHASES * _BINS + 1
+    latency = 2
+    first_take = FineBins.drain_words
+    """Words from the word after `turn` to that in which the first bin is read: fine 0 of detector 0."""
+    read_out_words = first_take + _BINS + FineBins.take_latency + 4
     """Words from `turn` to a window that can be read."""
 
     def __init__(self, *, read_domain: str = "sync"):
@@ -71,85 +71,61 @@ class FineHistogram(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        detectors = range(DETECTORS)
-        lanes = range(SLOTS_PER_WORD)
         bank = Signal()
         now = Signal()
+        is_discarded = Signal()
         m.d.comb += now.eq(bank ^ self.turn)
         m.d.sync += bank.eq(now)
-
-        # The place of the read-out: detector varies faster than bin.
-        rest = Signal(range(_REST))
-        reading = Signal()
-        ended = Signal()
-        phase = Signal(range(_PHASES))
-        detector = Signal(range(DETECTORS))
-        fine = Signal(range(FINES_PER_SLOT))
-        is_discarded = Signal()
-        last_phase = Signal()
-        m.d.comb += last_phase.eq(phase == _PHASES - 1)
         with m.If(self.turn):
-            m.d.sync += [self.busy.eq(1), is_discarded.eq(self.discard)]
-        with m.Elif(self.busy & ~reading):
-            m.d.sync += rest.eq(rest + 1)
-            with m.If(rest == _REST - 1):
-                m.d.sync += [reading.eq(~ended), self.busy.eq(~ended), ended.eq(0)]
-        with m.If(reading):
-            m.d.sync += phase.eq(Mux(last_phase, 0, phase + 1))
-            with m.If(last_phase):
-                m.d.sync += Cat(detector, fine).eq(Cat(detector, fine) + 1)
-                with m.If(Cat(detector, fine).all()):
-                    m.d.sync += [reading.eq(0), ended.eq(1)]
+            m.d.sync += is_discarded.eq(self.discard)
 
-        m.submodules.spare = spare = CountMemory(2 * _BINS, _SPARE_BITS)
-        m.d.comb += [
-            spare.take.eq(reading & last_phase),
-            spare.address.eq(Cat(fine, detector, ~bank)),
-        ]
+        # Rest, then a bin in each word, detector varying faster than fine, then rest again.
+        step = Signal(range(self.read_out_words))
+        taking = Signal()
+        place = Signal(range(_BINS))
+        with m.If(self.turn):
+            m.d.sync += self.busy.eq(1)
+        with m.If(self.busy):
+            m.d.sync += step.eq(step + 1)
+            with m.If(step == self.first_take - 1):
+                m.d.sync += taking.eq(1)
+            with m.If(step == self.read_out_words - 2):
+                m.d.sync += [self.busy.eq(0), step.eq(0)]
+        with m.If(taking):
+            m.d.sync += place.eq(place + 1)
+            with m.If(place == _BINS - 1):
+                m.d.sync += taking.eq(0)
+
+        losses = []
+        taken = []
         values = []
-        for d in detectors:
-            for lane in lanes:
-                name = f"bins_{d}_{lane}"
-                m.submodules[name] = bins = CountMemory(2 * FINES_PER_SLOT, _COUNT_BITS)
-                values.append(bins.value)
-                m.d.comb += [bins.address.eq(Cat(self.fines[d][lane], now)), bins.count.eq(self.hits[d][lane])]
-                with m.If(reading & (phase == lane) & (detector == d)):
-                    m.d.comb += [bins.address.eq(Cat(fine, ~bank)), bins.count.eq(0), bins.take.eq(1)]
-        with m.If(reading & ~last_phase):
-            place = Cat(phase[:2], detector)
-            of_lane = Array(self.fines[d][lane] for d in detectors for lane in lanes)
-            is_hit = Cat(self.hits[d][lane] for d in detectors for lane in lanes).bit_select(place, 1)
-            m.d.comb += [spare.address.eq(Cat(of_lane[place], detector, bank)), spare.count.eq(is_hit)]
-
-        # The same place when the memories answer: chosen, then added up, then in the window.
-        behind = Cat(reading, phase, detector, fine)
-        answered = Signal(len(behind), name="answered")
-        stage = behind
-        for word in range(CountMemory.latency - 1):
-            after = Signal(len(behind), name=f"asked_{word}")
-            with m.If(self.busy):
-                m.d.sync += after.eq(stage)
-            stage = after
-        with m.If(self.busy):
-            m.d.sync += answered.eq(stage)
-        answered_phase = answered[1:4]
-        chosen = Signal(_COUNT_BITS)
-        chosen_place = Signal(len(behind))
-        total = Signal(_COUNT_BITS)
-        total_place = Signal(len(behind))
-        with m.If(self.busy):
-            lane_place = Cat(answered_phase[:2], answered[4:6])
-            m.d.sync += [
-                chosen.eq(Mux(answered_phase == _PHASES - 1, spare.value, Array(values)[lane_place])),
-                chosen_place.eq(answered),
-                total.eq(Mux(chosen_place[1:4] == 0, 0, total) + chosen),
-                total_place.eq(chosen_place),
+        for d in range(DETECTORS):
+            m.submodules[f"bins_{d}"] = bins = FineBins()
+            m.d.comb += [
+                bins.hits.eq(self.hits[d]),
+                bins.fines.eq(self.fines[d]),
+                bins.bank.eq(now),
+                bins.take.eq(taking & (place[:_DETECTOR_BITS] == d)),
+                bins.take_bank.eq(~bank),
+                bins.take_fine.eq(place[_DETECTOR_BITS:]),
             ]
+            losses.append(bins.lost)
+            taken.append(bins.taken)
+            values.append(Mux(bins.taken, bins.value, 0))
+        m.d.sync += self.lost.eq(sum(losses))
+
         m.submodules.readout = readout = Readout(_BINS, read_domain=self._read_domain)
+        found = Signal(_BINS.bit_length() - 1)
+        """Place of the bin that the memories answer with."""
+        value = Signal(32)
+        written = Signal()
+        m.d.sync += [written.eq(Cat(taken).any()), value.eq(Mux(is_discarded, 0, reduce(or_, values)))]
+        with m.If(written):
+            m.d.sync += found.eq(found + 1)
         m.d.comb += [
-            readout.write_enable.eq(self.busy & total_place[0] & (total_place[1:4] == _PHASES - 1)),
-            readout.write_address.eq(Cat(total_place[6:], total_place[4:6])),
-            readout.write_value.eq(Mux(is_discarded, 0, total)),
+            readout.write_enable.eq(written),
+            readout.write_address.eq(Cat(found[_DETECTOR_BITS:], found[:_DETECTOR_BITS])),
+            readout.write_value.eq(value),
             readout.address.eq(self.address),
             self.value.eq(readout.value),
         ]

@@ -10,12 +10,12 @@ from qrelay.protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
 from .clicks import LaneBits, LaneFines
 from .counting import ones
 from .fine_histogram import FineHistogram
-from .lag_histogram import LagHistogram
+from .lag_histogram import LagHistogram, LagSteps
 from .layouts import config_layout, status_layout, stored_read
 
 __all__ = ["Histograms"]
 
-_SUMS = ("words", "counted_words", "live_slots", "clicks_a", "clicks_b", "coincidences", "lost_a", "lost_b")
+_SUMS = ("words", "counted_words", "live_slots", *LagSteps.members, "lost_fine")
 
 
 class Histograms(wiring.Component):
@@ -147,7 +147,8 @@ class Histograms(wiring.Component):
             "words": later(runs, 1 + LagHistogram.latency, "runs"),
             "counted_words": later(runs & self.counted, 1 + LagHistogram.latency, "counts"),
             "live_slots": later(Mux(runs & self.counted, ones(self.live), 0), 1 + LagHistogram.latency, "live"),
-        } | {name: lag.steps[name] for name in _SUMS[3:]}
+            "lost_fine": fine.lost,
+        } | {name: lag.steps[name] for name in LagSteps.members}
         for name in _SUMS:
             copy = self.status[name]
             total = Signal(len(copy), name=f"sum_{name}")

@@ -17,7 +17,7 @@ __all__ = ["LONGEST_S", "Histograms", "HistogramsTaken", "disable", "enable", "t
 LONGEST_S = 10.0
 """A bin may overflow if nothing is taken for longer; it has 32 bits."""
 _WAIT_S = 5.0
-_SUMS = ("words", "counted_words", "live_slots", "clicks_a", "clicks_b", "lost_a", "lost_b")
+_SUMS = ("words", "counted_words", "live_slots", "clicks_a", "clicks_b", "lost_a", "lost_b", "lost_fine")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class HistogramsTaken:
     and one of b by lag = slot(b) - slot(a), from -512 to 512; all pairs, not only neighbours; at lag 0 of a detector
     with itself, every click. Both are of `words` words of the run, of which clicks counted in `counted_words`;
     `live_slots` of the slots in these had all detectors of the rule live. `lost_a` and `lost_b` clicks are in no pair
-    and not in `clicks_a` and `clicks_b`.
+    and not in `clicks_a` and `clicks_b`. `lost_fine` hits are not in `fine_counts`.
     """
 
     fine_counts: NDArray[np.int64]
@@ -40,6 +40,7 @@ class HistogramsTaken:
     clicks_b: int
     lost_a: int
     lost_b: int
+    lost_fine: int
 
     @property
     def lags(self) -> NDArray[np.int64]:

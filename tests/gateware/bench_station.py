@@ -12,13 +12,14 @@ from qrelay.protocol.identity import IDENTITY_WORDS, Identity
 from qrelay.protocol.records import RECORDS, RecordKind
 from qrelay.protocol.registers import AUDIT_WORDS, DETECTORS, GROUPS, LINES, OUTCOMES, window
 from qrelay.status import Alarm, State
+from qrelay_gateware.histograms import Histograms
 from qrelay_gateware.layouts import Hits, Lines
 from qrelay_gateware.probe import Probe
 from qrelay_gateware.receiver import Receiver
 from qrelay_gateware.station import Station
 from qrelay_sim.golden.audit import audit_words
 from qrelay_sim.golden.choices import choices
-from qrelay_sim.golden.histograms import fine_counts, lag_counts
+from qrelay_sim.golden.histograms import fine_counts, fine_kept, lag_counts
 from qrelay_sim.golden.modulator import LineSettings, line_bins, line_words, pin_bins
 from qrelay_sim.golden.receiver import ReceiverInput, receiver
 from qrelay_sim.golden.sequencer import ticks
@@ -38,6 +39,9 @@ HISTOGRAM_SUMS = [
     for register in group.registers
     if register.access == "ro" and register.width >= 40
 ]
+
+CLEARED = Histograms.settle_words + 20
+"""Words after which the histograms are cleared: the fine one then counts a hit in every word, not in three of four."""
 
 HITS_OF_DETECTOR = data.Layout.cast(Hits)[1].offset
 """Bits of the hits port that one detector takes."""
@@ -241,7 +245,9 @@ class Plan:
         clicks = self.model.click_bits
         fine = await bench.read_words(window("fine_counts").base, 256 * DETECTORS)
         source = clicks if self.histograms["fine_source"] else self.model.hit_bits
-        assert np.array_equal(np.reshape(fine, (DETECTORS, 256)), fine_counts(source, self.model.fines, words))
+        kept = fine_kept(source, [])
+        assert np.array_equal(np.reshape(fine, (DETECTORS, 256)), fine_counts(kept, self.model.fines, words))
+        assert sums["lost_fine"] == np.count_nonzero(source & ~kept)
         a, b = (clicks[self.histograms[key]] for key in ("lag_a", "lag_b"))
         assert sums["words"] == self.run_words
         ((_, counters),) = self.model.counters
@@ -288,6 +294,7 @@ async def run_started_by_command(dut):
     bench.recording = True
     await bench.words(LEAD_OUT)
     await bench.arm()
+    await bench.words(CLEARED)
     assert State.ARMED in State(await bench.read("system.state"))
     await plan.run(bench, await bench.start())
     dropped = await plan.check_after(bench)
@@ -305,6 +312,7 @@ async def run_started_by_the_start_input(dut):
     bench.recording = True
     await bench.words(LEAD_OUT)
     await bench.arm()
+    await bench.words(CLEARED)
     start_word = bench.word + 20
     bench.start_pulses[start_word] = 0b0111_1000
     await plan.run(bench, start_word)

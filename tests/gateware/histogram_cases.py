@@ -8,7 +8,7 @@ from test_clicks import detector_bits
 from qrelay.protocol.registers import DETECTORS, LAG_SLOTS
 from qrelay_gateware.histograms import Histograms
 from qrelay_gateware.layouts import config_layout, status_layout
-from qrelay_sim.golden.histograms import fine_counts, lag_counts, parts
+from qrelay_sim.golden.histograms import fine_counts, fine_kept, lag_counts, parts
 
 __all__ = ["FIRST", "bits_of_slots", "case", "random_clicks"]
 
@@ -95,6 +95,9 @@ def case(
 
     def check(seen):
         edges = sorted({*swaps, *clears})
+        source = clicks if settings["fine_source"] else hits & np.repeat(running, 4)
+        source = source & bool(settings["enable_fine"])
+        kept = fine_kept(source, edges)
         pieces = {piece.stop: piece for piece in parts(total, edges)}
         shown = []
         number = 0
@@ -110,9 +113,9 @@ def case(
             piece = pieces[edge]
             assert sums["busy"] == 0
             assert sums["swaps"] == number
-            source = clicks if settings["fine_source"] else hits & np.repeat(running, 4)
-            model = fine_counts(source & bool(settings["enable_fine"]), fines, piece)
-            np.testing.assert_array_equal(fine, model, f"fine before {edge}")
+            part = slice(4 * piece.start, 4 * piece.stop)
+            np.testing.assert_array_equal(fine, fine_counts(kept, fines, piece), f"fine before {edge}")
+            assert sums["lost_fine"] == (source & ~kept)[:, part].sum()
             runs = running[piece] & bool(settings["enable_fine"] | settings["enable_lag"])
             counts = counted[piece] & runs
             assert sums["words"] == runs.sum()
@@ -122,7 +125,6 @@ def case(
             start = max((clear for clear in clears if clear <= piece.start), default=0)
             a, b = (clicks[settings[key]] & bool(settings["enable_lag"]) for key in ("lag_a", "lag_b"))
             a, b = (np.where(np.arange(4 * total) < 4 * start, False, bits) for bits in (a, b))
-            part = slice(4 * piece.start, 4 * piece.stop)
             for key, bits in (("a", a), ("b", b)):
                 assert sums[f"clicks_{key}"] + sums[f"lost_{key}"] == bits[part].sum()
             if not sums["lost_a"] and not sums["lost_b"]:

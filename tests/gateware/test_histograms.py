@@ -93,13 +93,33 @@ def cases():
     )
 
     def full(shown):
-        """A click in every slot of all detectors, in one bin or two: nothing is lost, read-out or not."""
-        assert [int(s[0].sum()) for s in shown] == [16 * 600, 16 * SPACE]
+        """A click in every slot of all detectors: one per word is counted, but for the words of the read-out."""
+        queue = 16 + 1
+        assert [s[2]["lost_fine"] + int(s[0].sum()) for s in shown] == [16 * 600, 16 * SPACE]
+        assert abs(int(shown[0][0].sum()) - 4 * (600 + 4 * queue)) <= 16
+        assert abs(int(shown[1][0].sum()) - 4 * (SPACE - 256)) <= 16
 
     words = 600 + SPACE
     bits = np.ones((4, 4 * words), bool)
     fines = np.where(np.arange(4 * words) // 4 % 3 == 0, 255, 0).astype(np.uint8) * np.ones((4, 1), np.uint8)
     yield case("every_slot", {"enable_lag": 0}, bits, bits, fines, [600, words], expect=full)
+
+    def whole(shown):
+        """A hit in every word of all detectors: nothing is lost, but for the words of the read-out."""
+        assert [s[2]["lost_fine"] for s in shown] == [0, 4 * (256 - 14)]
+
+    single = np.zeros((4, 4 * words), bool)
+    single[:, 2::4] = True
+    yield case("every_word", {"enable_lag": 0}, single, single, fines, [600, words], expect=whole)
+
+    def burst(shown):
+        """Sixteen dense words are counted, at once before a read-out too."""
+        assert int(shown[0][0].sum()) == 4 * 64
+        assert shown[0][2]["lost_fine"] == 0
+
+    dense = np.zeros((4, 4 * 700), bool)
+    dense[:, 4 * (600 - 16) : 4 * 600] = True
+    yield case("a_dense_burst", {"enable_lag": 0}, dense, dense, fines[:, : 4 * 700], [600], expect=burst)
 
     def lossy(shown):
         """Clicks that find the queue full are lost as a whole: what is counted is symmetric still."""

@@ -19,6 +19,7 @@ def taken(**changes):
         "clicks_b": 20_000,
         "lost_a": 0,
         "lost_b": 1,
+        "lost_fine": 3,
     }
     return HistogramsTaken(**(values | changes))
 
@@ -33,7 +34,7 @@ def test_g2_is_pairs_over_those_of_independent_clicks():
 
 def test_parts_add_up():
     total = taken() + taken()
-    assert (total.words, total.lost_b, total.clicks_b) == (1_200_000, 2, 40_000)
+    assert (total.words, total.lost_b, total.clicks_b, total.lost_fine) == (1_200_000, 2, 40_000, 6)
     assert total.fine_counts.sum() == 2048
     assert total.g2()[0][0] == pytest.approx(0.5 * taken().g2()[0][0] * 2)
 

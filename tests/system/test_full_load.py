@@ -26,7 +26,7 @@ from qrelay.status import Alarm, State
 from qrelay_gateware.events import FIFO_DEPTHS
 from qrelay_gateware.station import Station
 from qrelay_sim.golden.events import EventAccount
-from qrelay_sim.golden.histograms import fine_counts
+from qrelay_sim.golden.histograms import fine_counts, fine_kept
 from qrelay_sim.golden.receiver import ReceiverInput, receiver
 from qrelay_sim.golden.sequencer import ticks
 from qrelay_sim.twin.identity import TWIN_FACTS
@@ -142,6 +142,8 @@ class LoadedStation:
         self.account = EventAccount()
         # After arm, or its answer would share the step with the first records.
         self.write({"events.status_words": STATUS_WORDS if everything else 0})
+        while self.read("histograms.busy"):
+            self.step(100)
         lead = IDENTITY.start_latency + IDENTITY.receiver_latency
         self.step(lead, starts=np.array([(0, 0b0111_1000)], PULSE_DTYPE))
         by_word = valid.reshape(DETECTORS, WORDS, 4)
@@ -189,12 +191,15 @@ def slot_records(kind, items, fields):
 
 
 def check_histograms(station, expected):
-    """Each click is in the fine-time histogram; in the pairs or counted as lost there."""
+    """Each click is in the fine-time histogram or counted as lost there, and so with the pairs."""
     station.write({"histograms.swap": 1})
     while station.read("histograms.busy"):
         station.step(100_000)
-    counts = fine_counts(expected.click_bits, expected.fines, slice(0, WORDS))
+    kept = fine_kept(expected.click_bits, [])
+    counts = fine_counts(kept, expected.fines, slice(0, WORDS))
     np.testing.assert_array_equal(station.read_window("fine_counts"), counts.ravel())
+    lost = np.count_nonzero(expected.click_bits & ~kept)
+    assert station.read("histograms.lost_fine") == lost > 0
     for name, d in (("a", 0), ("b", 1)):
         paired, lost = (station.read(f"histograms.{what}_{name}") for what in ("clicks", "lost"))
         assert paired + lost == np.count_nonzero(expected.click_bits[d])

@@ -1,5 +1,6 @@
 """Golden model of `histograms.Histograms` and of its parts."""
 
+from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -9,7 +10,11 @@ from numpy.typing import NDArray
 from qrelay.protocol.registers import DETECTORS, LAG_SLOTS
 from qrelay.protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
 
-__all__ = ["fine_counts", "lag_counts", "parts", "queue_fill"]
+__all__ = ["fine_counts", "fine_kept", "lag_counts", "parts", "queue_fill"]
+
+_QUEUE_WORDS = 16
+_FIRST_TAKE = 78
+"""Words from a turn to the first bin that is read out after it."""
 
 
 def parts(words: int, turns: Sequence[int]) -> list[slice]:
@@ -24,6 +29,30 @@ def fine_counts(hits: NDArray[np.bool_], fines: NDArray[np.uint8], words: slice)
     return np.stack(
         [np.bincount(fines[d, slots][hits[d, slots]], minlength=FINES_PER_SLOT) for d in range(DETECTORS)]
     ).astype(np.int64)
+
+
+def fine_kept(hits: NDArray[np.bool_], turns: Sequence[int]) -> NDArray[np.bool_]:
+    """The hits that the fine histogram counts, bool[detector, slot]: not those of words that find a queue full.
+
+    A hit is counted per word and detector, but for the words in which a bin of the detector is read out after a turn.
+    """
+    by_word = hits.reshape(DETECTORS, -1, SLOTS_PER_WORD)
+    kept = np.zeros_like(by_word)
+    for d in range(DETECTORS):
+        takes = {turn + _FIRST_TAKE + d + DETECTORS * fine for turn in turns for fine in range(FINES_PER_SLOT)}
+        waiting: deque[int] = deque()
+        left = 0
+        for word, arrived in enumerate(by_word[d].sum(axis=1).tolist()):
+            has_room = len(waiting) < _QUEUE_WORDS
+            is_taken = word in takes
+            if left == 0 or (left == 1 and not is_taken):
+                left = waiting.popleft() if waiting else 0
+            elif not is_taken:
+                left -= 1
+            if arrived and has_room:
+                waiting.append(arrived)
+                kept[d, word] = by_word[d, word]
+    return kept.reshape(hits.shape)
 
 
 def lag_counts(a: NDArray[np.bool_], b: NDArray[np.bool_], words: slice) -> NDArray[np.int64]:
