@@ -59,6 +59,8 @@ class Board:
     """Pattern of the routing switch by which an external reference goes from its pad straight to the PLL."""
     minimum_cells: Mapping[str, int]
     """Type of cell, or ``CLOCK:TYPE`` for those with that clock -> how many there must be."""
+    pad_cells: int
+    """How many gearboxes and flip-flops must sit in the cells of pads."""
     crossings: tuple[Crossing, ...]
     chains: Mapping[str, int] = field(default_factory=dict)
     """Pad -> taps of the carry chain that it feeds."""

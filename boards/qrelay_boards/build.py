@@ -30,6 +30,7 @@ __all__ = ["BuildResult", "build", "resource_table", "worst_margins"]
 
 TOP = "top"
 RESOURCES = {"TRELLIS_COMB": "LUT4", "TRELLIS_FF": "flip-flop", "DP16KD": "block RAM", "MULT18X18D": "multiplier"}
+PAD_CELLS = ("IOLOGIC", "SIOLOGIC")
 
 
 @dataclass(frozen=True)
@@ -273,6 +274,9 @@ def _broken(
     broken = list(report.broken(expected_mhz, board.crossings))
     if plan.external and not re.search(board.reference_arc, (out_dir / f"seed{seed}.config").read_text()):
         broken.append("the reference reaches the PLL through the fabric, not from its pad")
+    at_pads = sum(report.used[kind][0] for kind in PAD_CELLS if kind in report.used)
+    if at_pads < board.pad_cells:
+        broken.append(f"{at_pads} gearboxes and flip-flops sit at their pads, at least {board.pad_cells} expected")
     held = (out_dir / f"seed{seed}.log").read_text().count("Hold/min time violation")
     if held:
         broken.append(f"{held} hold violations, see seed{seed}.log")

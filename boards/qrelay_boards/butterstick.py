@@ -31,6 +31,8 @@ BUTTERSTICK_85F = ecp5_board(
         probe="syzygy0.S9",
         reference="syzygy0.S26",
         start_in="syzygy0.S27",
+        key_bits=tuple(f"syzygy1.S{i}" for i in range(8, 16, 2)),
+        key_bits_valid="syzygy1.S16",
         oscillator="B12",
         oscillator_hz=30_000_000,
         # A serial adapter: the board's own USB connector leads to a ULPI transceiver.

@@ -85,7 +85,9 @@ def wiring_table(known: Iterable[Board]) -> str:
     order = [
         *(f"line_{i}" for i in range(max(len(b.wiring.lines) for b in known))),
         *(f"detector_{i}" for i in range(max(len(b.wiring.detectors) for b in known))),
-        *("start_out", "start_in", "probe", "reference", "oscillator", "uart_rx", "uart_tx"),
+        *("start_out", "start_in", "probe", "reference"),
+        *dict.fromkeys(use for b in known for use in b.wiring.external),
+        *("oscillator", "uart_rx", "uart_tx"),
         *dict.fromkeys(use for b in known if b.wiring.ulpi for use in b.wiring.link_pins),
         *(f"lamp_{lamp}" for lamp in LAMPS),
     ]

@@ -14,6 +14,7 @@ from typing import Any
 from qrelay.protocol.identity import Capability, Entropy, Phy
 from qrelay.protocol.registers import DETECTORS, LINES
 from qrelay.protocol.tdc import TAPS
+from qrelay.protocol.units import SLOTS_PER_WORD
 from qrelay.protocol.usb import HIGH_SPEED_BPS
 
 from .board import Board, Crossing
@@ -122,6 +123,9 @@ class Ecp5Wiring:
         of two bins per slot. Their pins may be on any edge of the die.
     rings : tuple of odd int
         Inverters of each ring oscillator of the noise source, such as `ecp5_rings.RING_LENGTHS`; none by default.
+    key_bits, key_bits_valid : tuple of str, str
+        Pins of the four key bits of a word from an external source of random bits, lane 0 first, and of the line that
+        tells whether there are any; none by default. They need no gearbox, so any edge of the die serves.
     start_out, start_in, probe : str
         Start output, start input, probe output; None for none.
     reference, reference_hz
@@ -160,6 +164,8 @@ class Ecp5Wiring:
     start_out: str | None = None
     start_in: str | None = None
     probe: str | None = None
+    key_bits: tuple[str, ...] = ()
+    key_bits_valid: str | None = None
     chains: tuple[int, ...] = ()
     rings: tuple[int, ...] = ()
     baud: int = 3_000_000
@@ -178,6 +184,11 @@ class Ecp5Wiring:
             raise ValueError("a board needs at least one output (line, start_out or probe) and one input (detector)")
         if (self.uart_rx is None) != (self.uart_tx is None) or (self.uart_rx is None) == (self.ulpi is None):
             raise ValueError("a board needs one link: uart_rx and uart_tx, or ulpi")
+        if len(self.key_bits) != (SLOTS_PER_WORD if self.key_bits_valid else 0):
+            raise ValueError(
+                f"{len(self.key_bits)} key_bits and key_bits_valid {self.key_bits_valid!r}: give {SLOTS_PER_WORD} pins "
+                f"and that of their valid line, or none"
+            )
         absent = [detector for detector in self.chains if not 0 <= detector < len(self.detectors)]
         if absent:
             raise ValueError(f"chain of detector {absent[0]}: the {len(self.detectors)} detectors count from 0")
@@ -211,6 +222,13 @@ class Ecp5Wiring:
         return {use: pin for use, pin in self.inputs.items() if use not in chained}
 
     @property
+    def external(self) -> dict[str, str]:
+        """Pins of the key bits from outside, by use: by lane, then the valid line."""
+        if self.key_bits_valid is None:
+            return {}
+        return {f"key_bit_{lane}": pin for lane, pin in enumerate(self.key_bits)} | {"key_valid": self.key_bits_valid}
+
+    @property
     def link_pins(self) -> dict[str, str]:
         """Pins of the serial port or of the USB transceiver, by use."""
         if self.ulpi is not None:
@@ -238,10 +256,11 @@ class Ecp5Wiring:
         return self.pins.site(pin).pin if pin in self.pins.sites else self.pins.package_site(pin).pin
 
     def slow(self) -> dict[str, str]:
-        """Pins of oscillator, link, lamps and those held high, by use."""
+        """Pins of oscillator, link, external key bits, lamps and those held high, by use."""
         return {
             "oscillator": self.oscillator,
             **self.link_pins,
+            **self.external,
             **{f"lamp_{lamp}": pin for lamp, pin in self.lamps.items()},
             **{f"high_{i}": pin for i, pin in enumerate(self.high)},
         }
@@ -306,7 +325,7 @@ def ecp5_board(
         loader=loader,
         loader_keeps=loader_keeps,
         serial_port=serial_port,
-        pads=(*wiring.outputs, *wiring.inputs, *(ulpi.pads if ulpi else ())),
+        pads=(*wiring.outputs, *wiring.inputs, *wiring.external, *(ulpi.pads if ulpi else ())),
         clock_sources={
             "word_clock": ("EHXPLLL", "CLKOS"),
             "edge_clock": ("ECLKSYNCB", "ECLKO"),
@@ -333,6 +352,7 @@ def ecp5_board(
             "DP16KD": 20,
             **(USB_CELLS if ulpi else {}),
         },
+        pad_cells=len(wiring.outputs) + len(wiring.geared_inputs) + len(wiring.external),
         crossings=(
             *CROSSINGS,
             *(CHAIN_CROSSINGS if wiring.chains else ()),
@@ -398,6 +418,7 @@ def with_rings(board: Board) -> Board:
 
 def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
     from qrelay_gateware.edge_to_click import EdgeToClick
+    from qrelay_gateware.external_bits import RING_WORDS
     from qrelay_gateware.station import BoardFacts
 
     from .ecp5_detectors import CHAIN_PIN_LATENCY
@@ -428,5 +449,6 @@ def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
         clock_error_ppb=plan.error_ppb,
         detectors=len(wiring.detectors),
         lines=len(wiring.lines),
+        external_ring_words=RING_WORDS if wiring.external else 0,
         **fines,
     )

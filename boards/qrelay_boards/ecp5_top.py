@@ -49,6 +49,8 @@ class Ecp5Top(Elaboratable):
         if wiring.rings:
             m.submodules.rings = rings = RingOscillators(wiring.rings)
             m.d.comb += station.noise.eq(rings.noise)
+        if wiring.external:
+            self._key_bits(m, platform)
         if wiring.extra is not None:
             wiring.extra(m, platform, Fraction(wiring.oscillator_hz))
 
@@ -56,6 +58,17 @@ class Ecp5Top(Elaboratable):
         connect(m, link.received, station.rx)
         connect(m, station.tx, link.to_send)
         return m
+
+    def _key_bits(self, m, platform):
+        """Key bits from outside, taken at the pins by the word clock."""
+        bits = []
+        for use in self._wiring.external:
+            m.submodules[f"{use}_buffer"] = buffer = io.FFBuffer("i", platform.request(use, dir="-"))
+            # A second register: the source may be late, and what it then gives must not be seen twice.
+            bit = Signal(name=use, reset_less=True)
+            m.d.sync += bit.eq(buffer.i)
+            bits.append(bit)
+        m.d.comb += Cat(self._station.external_bits, self._station.external_valid).eq(Cat(bits))
 
     def _uart(self, m, platform):
         m.submodules.uart = uart = Uart(self._plan.word_clock_hz, self._wiring.baud)
@@ -97,7 +110,8 @@ class Ecp5Top(Elaboratable):
         resources += [pin(f"lamp_{lamp}", at, "o", low=wiring.lamps_low) for lamp, at in wiring.lamps.items()]
         resources += [pin(f"high_{i}", at, "o") for i, at in enumerate(wiring.high)]
         resources += [pin(use, at, "o", DRIVE="8", SLEWRATE="FAST") for use, at in wiring.outputs.items()]
-        resources += [pin(use, at, "i", PULLMODE="DOWN") for use, at in wiring.inputs.items()]
+        quiet = {**wiring.inputs, **wiring.external}
+        resources += [pin(use, at, "i", PULLMODE="DOWN") for use, at in quiet.items()]
         platform.add_resources(resources)
 
     def _clocks(self, m, platform):

@@ -23,6 +23,8 @@ ECPIX5_85F = ecp5_board(
         probe="pmod4.2",
         start_in="pmod4.7",
         reference="pmod4.8",
+        key_bits=("pmod5.1", "pmod5.2", "pmod5.3", "pmod5.4"),
+        key_bits_valid="pmod5.7",
         oscillator="K23",
         oscillator_hz=100_000_000,
         # Channel B of the FT2232H.

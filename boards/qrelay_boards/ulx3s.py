@@ -23,6 +23,8 @@ ULX3S_85F = ecp5_board(
         start_out="20-",
         start_in="21-",
         reference="21+",
+        key_bits=("1+", "1-", "2+", "2-"),
+        key_bits_valid="3+",
         oscillator="G2",
         oscillator_hz=25_000_000,
         # FT231X, at most 3 Mbaud.

@@ -10,10 +10,12 @@ from qrelay.protocol.units import SLOT_BITS, SLOT_WORD_BITS, SLOTS_PER_WORD
 
 from .layouts import Segment, Tick, config_layout, status_layout, table_write
 
-__all__ = ["SPARE_WORDS", "ExternalBits"]
+__all__ = ["RING_WORDS", "SPARE_WORDS", "ExternalBits"]
 
 _DEPTH = window("offsets").depth
 _LANE_BITS = (SLOTS_PER_WORD - 1).bit_length()
+RING_WORDS = 1 << 15
+"""Words in the ring of stations with such an input: eight block RAMs."""
 SPARE_WORDS = 8
 """Words of the ring that are not answered for: they may be overwritten while an answer is on its way."""
 

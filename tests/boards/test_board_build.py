@@ -72,6 +72,10 @@ def test_build(tmp_path, name, free_running):
     assert result.bitstream.stat().st_size > 50_000
     assert (result.cells["ODDRX2F"], result.cells["IDDRX2F"]) == PINS[name]
     assert result.cells["DELAYF"] == PINS[name][0]
+    # Flip-flops of the key bits from outside sit at their pads, beside the gearboxes.
+    used = manifest["resources"]
+    at_pads = sum(used[kind]["used"] for kind in ("IOLOGIC", "SIOLOGIC") if kind in used)
+    assert at_pads >= sum(PINS[name]) + (0 if name == "orangecrab-85f" else 5)
     # The words cross with room to spare even in a small design.
     crossings = manifest["timing"]["1"]["crossings_ns"]
     assert crossings["word_clock -> gear_clock"] < 4.9
@@ -155,6 +159,13 @@ def test_reference_through_the_fabric_fails(tmp_path):
     with pytest.raises(TimingError, match="seed 1: the reference reaches the PLL through the fabric, not from its pad"):
         build(board, out_dir=tmp_path, station=StandIn, minimum_cells=CELLS)
     assert not json.loads((tmp_path / "manifest.json").read_text())["passed"]
+
+
+@pytest.mark.slow
+def test_a_flip_flop_away_from_its_pad_fails(tmp_path):
+    board = dataclasses.replace(BOARD, pad_cells=21)
+    with pytest.raises(TimingError, match=r"20 gearboxes and flip-flops sit at their pads, at least 21 expected"):
+        build(board, out_dir=tmp_path, station=StandIn, minimum_cells=CELLS)
 
 
 def test_identity_tells_of_rings():
