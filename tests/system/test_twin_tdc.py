@@ -130,12 +130,15 @@ def test_clicks_have_the_injected_times(tmp_path, monkeypatch):
     # So much jitter that the edges are everywhere in the slot: each code has its own error.
     dead = "detector_dead_slots = 9\njitter_ps = 1500"
     text = run_text(tmp_path, slots=1_000_000, length_km=300.0, events='clicks = "all"', twin=dead)
-    outcome = go(text)
+    outcome = go(text + '\n[histograms]\nfine = "clicks"\n')
     table = pq.read_table(Path(outcome.folder) / "events.parquet").to_pydict()
     columns = {name: np.array(column, np.int64) for name, column in table.items()}
     clicks = columns["kind"] == int(RecordKind.CLICK)
     place = columns["slot"] * FINES_PER_SLOT + columns["pattern_or_fine"]
-    records = np.column_stack((columns["outcome_or_detector"], place))[clicks]
+    of = columns["outcome_or_detector"]
+    records = np.column_stack((of, place))[clicks]
+    counts = np.stack([np.bincount(place[clicks & (of == d)] % FINES_PER_SLOT, minlength=256) for d in range(4)])
+    assert counts.tolist() == outcome.manifest["histograms"]["fine_counts"]
     edges = np.concatenate(injected)
     for d in range(4):
         seen = np.sort(records[records[:, 0] == d, 1])
