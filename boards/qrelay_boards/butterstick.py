@@ -1,7 +1,7 @@
 """ButterStick r1.0 with an ECP5-5G-85F.
 
-SYZYGY port 0 has lines, start, probe and reference, port 1 the detectors and the serial port: both are on the left edge
-of the die. Their supply is made on the board under control of the FPGA, here 3.3 V.
+SYZYGY port 0 has lines, start, probe and reference, port 1 the detectors, the external key bits and the serial port:
+both are on the left edge of the die. Their supply is made on the board under control of the FPGA, here 3.3 V.
 """
 
 from .ecp5_board import Ecp5Wiring, ecp5_board, header_of, with_usb

@@ -1,6 +1,7 @@
 """ECPIX-5 with an ECP5-5G-85F.
 
 PMOD 0 has the lines, PMOD 1 the detectors, PMOD 4 start, probe and reference: the PMODs on the right edge of the die.
+PMOD 5 has the external key bits.
 """
 
 from .ecp5_board import Ecp5Wiring, ecp5_board, header_of, with_chains, with_usb

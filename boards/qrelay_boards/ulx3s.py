@@ -1,7 +1,8 @@
 """ULX3S with an ECP5-85F: the reference board.
 
 All fast pins are on the right edge of the die, header pairs 14 to 21, so that one edge clock serves them. The reference
-takes the pin of that header that leads straight to a PLL; the pin beside it is one that is quiet during a run.
+takes the pin of that header that leads straight to a PLL; the pin beside it is one that is quiet during a run. External
+key bits, which need no gearbox, are on pairs 1 to 3.
 """
 
 from .ecp5_board import Ecp5Wiring, ecp5_board, header_of, with_chains

@@ -25,12 +25,14 @@ class _Hits(data.Struct):
 class FineBins(wiring.Component):
     """Count hits by fine, in one of two banks.
 
-    Words with hits wait in a queue of `depth`, from which one hit is counted per word, the earliest lane first: no hit
-    is lost below one per word (76 MHz) but for bursts, and no dense burst of up to `depth` words.
+    Words with hits wait in a queue of `depth`, from which one hit is counted per word without `take`, the earliest lane
+    first. A burst of up to `depth` words with a hit in every slot is counted whole. Random hits of 40 MHz find the
+    queue full less than once an hour, read-outs included.
 
     Latency: 1 word to `lost`; hits reach their bin within `drain_words` of words without `take`.
     Reset: bins keep their counts, waiting hits are forgotten.
-    Overflow: a word that finds the queue full is left out, and its hits are `lost`. Bins modulo 2^32.
+    Overflow: a word that finds the queue full is left out, and its hits are `lost`. Bins modulo 2^32, no sooner than
+        after 56 s.
 
     Ports
     -----

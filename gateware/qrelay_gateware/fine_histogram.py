@@ -29,7 +29,7 @@ class FineHistogram(wiring.Component):
 
     Latency: `read_out_words` from `turn` to the window; `busy` rises in the word after `turn`; 2 words to `lost`.
     Reset: counts are kept, hits on their way forgotten. A read-out that is cut by a reset leaves the bank half read.
-    Overflow: see `FineBins`: more than a hit per word and detector is lost, and told.
+    Overflow: see `FineBins`: hits that find the queue of their detector full are lost, and told.
 
     Parameters
     ----------

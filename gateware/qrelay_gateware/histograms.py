@@ -140,6 +140,7 @@ class Histograms(wiring.Component):
                 signal = after
             return signal
 
+        assert FineHistogram.latency == LagHistogram.latency, "sums of both belong to the same word"
         turn_of_sums = later(turn, LagHistogram.latency, "turn")
         discard_of_sums = later(discard, LagHistogram.latency, "discard")
         runs = self.running & (config.enable_fine | config.enable_lag)

@@ -60,7 +60,7 @@ def _print_fine(taken: HistogramsTaken) -> None:
         rows = counts.reshape(-1, _FINES_PER_ROW).sum(axis=1)
         print(f"detector {detector}: {counts.sum()} in all; by {_FINES_PER_ROW} fines: {' '.join(map(str, rows))}")
     if taken.lost_fine:
-        print(f"hits not counted by fine (more than one per word and detector): {taken.lost_fine}")
+        print(f"hits not counted by fine (too many at once): {taken.lost_fine}")
 
 
 def _print_lag(taken: HistogramsTaken) -> None:

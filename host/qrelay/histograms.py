@@ -15,7 +15,7 @@ from .protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
 __all__ = ["LONGEST_S", "Histograms", "HistogramsTaken", "disable", "enable", "take"]
 
 LONGEST_S = 10.0
-"""A bin may overflow if nothing is taken for longer; it has 32 bits."""
+"""Well below the 56 s after which a bin of 32 bits may overflow: it counts one hit per word at most."""
 _WAIT_S = 5.0
 _SUMS = ("words", "counted_words", "live_slots", "clicks_a", "clicks_b", "lost_a", "lost_b", "lost_fine")
 

@@ -132,7 +132,8 @@ def _fine_histogram(axes: Any, config: RunConfig, manifest: Mapping[str, Any], r
     axes.set_xlim(0, FINES_PER_SLOT)
     axes.set_xlabel(f"position in the slot (1/256 slot = {fines_to_ps(1):.2f} ps)")
     axes.set_ylabel(f"{taken['fine']} of the run")
-    axes.set_title("Counted on board, inside the slot")
+    lost = taken.get("lost_fine", 0)
+    axes.set_title("Counted on board, inside the slot" + (f" ({lost} more lost)" if lost else ""))
     axes.legend(fontsize=8)
 
 

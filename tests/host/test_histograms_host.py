@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from qrelay.commands_histogram import _print_fine
 from qrelay.histograms import HistogramsTaken
 
 
@@ -43,3 +44,10 @@ def test_without_clicks_there_is_no_g2():
     nothing = taken(clicks_a=0).to_json()
     assert nothing["g2"] is None
     assert np.isnan(taken(counted_words=0).g2()[0]).all()
+
+
+def test_losses_are_told(capsys):
+    _print_fine(taken(lost_fine=0))
+    assert "not counted" not in capsys.readouterr().out
+    _print_fine(taken(lost_fine=7))
+    assert capsys.readouterr().out.endswith("hits not counted by fine (too many at once): 7\n")

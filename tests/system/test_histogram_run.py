@@ -32,7 +32,7 @@ def test_a_run_counts_every_click(tmp_path, fine):
     assert counts.sum() > 5_000
     assert set(np.flatnonzero(counts.sum(axis=0))) <= {64, 192}
     assert (taken["clicks_a"], taken["clicks_b"]) == (counters["clicks_0"], counters["clicks_2"])
-    assert (taken["lost_a"], taken["lost_b"]) == (0, 0)
+    assert (taken["lost_a"], taken["lost_b"], taken["lost_fine"]) == (0, 0, 0)
     assert 4 * taken["counted_words"] == counters["slots"]
     assert taken["live_slots"] == counters["live_slots"]
 

@@ -450,7 +450,7 @@ HISTOGRAMS = Group(
         Register("lag_a", 2, "rw", "detector a; lag = slot of b - slot of a"),
         Register("lag_b", 2, "rw", "detector b; may be a"),
         Register("swap", 1, "strobe", "show what was counted and count from zero from one word on; ignored while busy"),
-        Register("busy", 1, "ro", "a swap or clear is at work, 15 us: do not read yet"),
+        Register("busy", 1, "ro", "a swap or clear is at work, 15 us or up to 13 ms while pairs wait: do not read yet"),
         Register("swaps", 32, "ro", "swaps since the last clear; clear_counters and arm clear all, the windows too"),
         Register("words", 48, "ro", "words of runs, any segment", unit="word"),
         Register("counted_words", 48, "ro", "of these, words in which clicks count", unit="word"),
@@ -460,7 +460,7 @@ HISTOGRAMS = Group(
         Register("coincidences", 40, "ro", "pairs at lag 0: slots in which a and b click; all clicks where b is a"),
         Register("lost_a", 40, "ro", "clicks of a that found the queue of pairs full: in no pair, not in clicks_a"),
         Register("lost_b", 40, "ro", "clicks of b that found the queue of pairs full: in no pair, not in clicks_b"),
-        Register("lost_fine", 40, "ro", "hits that are not in fine_counts: more than one per word and detector"),
+        Register("lost_fine", 40, "ro", "hits that found the queue of their detector full: not in fine_counts"),
         Register("high_water", 10, "ro", "most words waiting in the queue of pairs since the last clear", unit="word"),
     ),
 )
