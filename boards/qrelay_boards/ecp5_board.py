@@ -352,7 +352,11 @@ def ecp5_board(
             "DP16KD": 20,
             **(USB_CELLS if ulpi else {}),
         },
-        pad_cells=len(wiring.outputs) + len(wiring.geared_inputs) + len(wiring.external),
+        # The clock for a transceiver leaves by a gearbox too.
+        pad_cells=len(wiring.outputs)
+        + len(wiring.geared_inputs)
+        + len(wiring.external)
+        + (ulpi is not None and ulpi.clk_out),
         crossings=(
             *CROSSINGS,
             *(CHAIN_CROSSINGS if wiring.chains else ()),
