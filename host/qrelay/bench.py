@@ -8,6 +8,7 @@ from .board import Board
 from .closing import ClosedAtExit
 from .config import STATIONS, RunConfig
 from .errors import QrelayError, RunError
+from .extras import how_to_get
 from .protocol.identity import Capability, Identity, Phy
 from .tdc_board import measure
 from .wired import check_wired
@@ -22,7 +23,7 @@ def start_twin(config: RunConfig, progress: Callable[[str], None], *, link: str 
     try:
         from qrelay_sim.twin import Twin
     except ImportError as error:
-        raise RunError(f"the digital twin is not installed ({error}); run: pip install 'qrelay[gateware]'") from error
+        raise RunError(f"the digital twin is not installed ({error}); {how_to_get('gateware')}") from error
     try:
         return Twin(config.twin_settings(), link="pty" if link == "pty" else "tcp", progress=progress)
     except QrelayError:

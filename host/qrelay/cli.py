@@ -14,6 +14,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="qrelay",
     help="Run a quantum relay: on boards, or on simulated boards that run the same gateware.",
+    epilog="Example: qrelay demo; qrelay demo --help",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -23,7 +24,10 @@ app = typer.Typer(
 Fast = Annotated[
     bool, typer.Option("--fast", help="fast twin: draws clicks where they happen, runs no gateware; days in minutes")
 ]
-BOARDS = "ulx3s-85f, ecpix5-85f, butterstick-85f or orangecrab-85f"
+BOARDS = (
+    "ulx3s-85f, ecpix5-85f, butterstick-85f or orangecrab-85f; with carry chains ulx3s-85f-tdc, ecpix5-85f-tdc; with "
+    "USB ecpix5-85f-usb, butterstick-85f-usb"
+)
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")]
 
 

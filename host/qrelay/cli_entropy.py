@@ -9,7 +9,9 @@ __all__ = ["register"]
 
 _entropy = typer.Typer(
     name="entropy",
-    help="Look at a station's noise source: its health tests, its raw samples.",
+    help="Look at a station's noise source: its health tests, its raw samples. A board needs a bitstream with rings "
+    "(qrelay build --rings).",
+    epilog="Example: qrelay entropy health /dev/ttyUSB0",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 
 def histogram(
-    url: Annotated[str, typer.Argument(help="station with detectors; a run that is on goes on undisturbed")],
+    url: Annotated[str, typer.Argument(help="station with detectors whose link is free; a run on it goes on")],
     seconds: Annotated[float, typer.Option(min=0.001, max=10, help="time to count")] = 1.0,
     fine: Annotated[str, typer.Option(help="off, hits (before the gate) or clicks (gated)")] = "hits",
     lag: Annotated[list[int] | None, typer.Option(help="detector of the pairs for g2: give it twice, a and b")] = None,

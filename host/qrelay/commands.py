@@ -13,6 +13,7 @@ from typing import Any
 from .config import RunConfig, load_config, parse_config
 from .demo_config import demo_text, fast_text
 from .errors import ConfigError, QrelayError, RunError
+from .extras import how_to_get
 from .live_view import LiveView, print_summary
 
 __all__ = ["build_board", "devices", "flash_board", "info", "registers", "run_file", "run_text", "serve_twin"]
@@ -211,7 +212,7 @@ def _board(name: str) -> Any:
 
         known = boards()
     except ImportError as error:
-        raise RunError(f"building needs the gateware tools ({error}); run: pip install 'qrelay[gateware]'") from error
+        raise RunError(f"building needs the gateware tools ({error}); {how_to_get('gateware')}") from error
     if name not in known:
         raise ConfigError(f"no board {name!r}; there are {', '.join(known)}")
     return known[name]

@@ -251,6 +251,11 @@ class RunConfig(StrictModel):
                 "choices: the fast twin has no stations that could make keys; set twin.engine = 'rtl', or alice_key "
                 "and bob_key = 'host'"
             )
+        if (self.histograms.fine != "off" or self.histograms.lag) and self.simulated and self.twin.engine == "fast":
+            raise ValueError(
+                "histograms: the fast twin has no station that could count; set twin.engine = 'rtl', or leave "
+                "[histograms] out"
+            )
         if not self.simulated:
             if self.path_delay_slots is None:
                 raise ValueError("path_delay_slots: missing; boards need the optical delay of the four paths in slots")
@@ -342,6 +347,6 @@ def _explain(error: ValidationError, source: str) -> str:
         value = problem.get("input")
         shown = f" (given: {value!r})" if key and not isinstance(value, dict) else ""
         if problem["type"] == "extra_forbidden":
-            message, shown = "no such key; see the example in `qrelay run --help`", ""
+            message, shown = "no such key; `qrelay run --template` prints an example", ""
         lines.append(f"{source}: {key + ': ' if key else ''}{message}{shown}")
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from .choice_keys import ChoiceKey, make_choice_keys
 from .config import STATIONS, RunConfig
 from .configure import COUNTED_KINDS, audit_slot, detector_trims
 from .errors import ConfigError, RunError, RunFolderError
+from .extras import how_to_get
 from .frame import FrameLayout
 from .live_tally import LiveTally, Progress
 from .protocol import PROTOCOL_HASH
@@ -244,7 +245,7 @@ def _relay(config: RunConfig, keys: dict[str, ChoiceKey], alignment: Alignment, 
     try:
         from qrelay_sim.fast import FastRelay
     except ImportError as error:
-        raise RunError(f"the fast twin is not installed ({error}); run: pip install 'qrelay[sim]'") from error
+        raise RunError(f"the fast twin is not installed ({error}); {how_to_get('sim')}") from error
     try:
         return FastRelay(
             config,

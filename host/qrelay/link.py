@@ -1,6 +1,7 @@
 """Requests and event stream over any pyserial URL: a serial port, ``socket://`` or a pseudo-terminal."""
 
 import contextlib
+import errno
 import os
 import select
 import struct
@@ -78,9 +79,10 @@ class Link(ClosedAtExit):
             exclusive = None if "://" in url else True
             port = serial.serial_for_url(url, baudrate=baud, timeout=0.1, write_timeout=10, exclusive=exclusive)
         except (OSError, ValueError) as error:
-            raise LinkError(
-                f"cannot open {url}: {error}; `qrelay devices` lists ports; no other program may hold one"
-            ) from error
+            remedy = "`qrelay devices` lists ports; no other program may hold one"
+            if getattr(error, "errno", None) == errno.EACCES:
+                remedy = "may your user use serial ports? (Debian: sudo usermod -aG dialout $USER, then log in again)"
+            raise LinkError(f"cannot open {url}: {error}; {remedy}") from error
         # FTDI bridges hold bytes back for 16 ms unless told otherwise; other ports do not know the request.
         with contextlib.suppress(Exception):
             port.set_low_latency_mode(True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from stand_in import StandIn
 
+from qrelay.protocol import PROTOCOL_HASH
 from qrelay_boards import boards
 from qrelay_boards.build import build
 from qrelay_boards.document import main, record, tables, timing_table, wiring_table, with_tables
@@ -59,7 +60,7 @@ def manifest(board, external=True, seeds=((100.0, 160.0), (95.0, 170.0)), passed
         "broken_rules": [] if passed else ["seed 1: too slow"],
         "board": board,
         "gateware_version": "0.1.0",
-        "protocol_hash": "0x0",
+        "protocol_hash": f"{PROTOCOL_HASH:#018x}",
         "clock_plan": {"external": external},
         "bitstream": "x.bit",
         "tools": {},
@@ -78,6 +79,8 @@ def test_timing_table():
     values = "2 | 95.0 MHz, 1.25x | 160.0 MHz, 1.05x | 8364 (10 %) | 836 (1 %) | 104 (50 %) | 80 | 301 |"
     rows = timing_table([manifest("a"), manifest("b", external=False)]).splitlines()[2:]
     assert rows == [f"| `a` | {values}", f"| `b` free-running | {values}"]
+    earlier = manifest("a") | {"protocol_hash": "0x0123456789abcdef"}
+    assert timing_table([earlier]).splitlines()[2] == f"| `a` (earlier) | {values}"
 
 
 def test_record_replaces_the_earlier_build():

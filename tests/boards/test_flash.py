@@ -70,15 +70,18 @@ def test_no_bitstream(program, tmp_path):
         BOARD.flash(tmp_path / "none.bit")
 
 
-LIBUSB = (
-    "error while loading shared libraries: libusb-1.0.so.0: cannot open shared object file: No such file or directory"
-)
+LIBRARY = "error while loading shared libraries: {}: cannot open shared object file: No such file or directory"
 
 
 @pytest.mark.parametrize(
     ("status", "says", "message"),
     [
-        (127, LIBUSB, r"^libusb-1.0 is missing: install it \(Debian: apt install libusb-1.0-0\)$"),
+        (
+            127,
+            LIBRARY.format("libusb-1.0.so.0"),
+            r"^libusb-1.0 or libftdi1 is missing: install both",
+        ),
+        (127, LIBRARY.format("libftdi1.so.2"), r"^libusb-1.0 or libftdi1 is missing: install both .* libftdi1-2\)$"),
         (1, "unable to open ftdi device: -3 (device not found)", "^no ulx3s-85f found on USB: connect FT231X"),
         (
             1,

@@ -1,9 +1,11 @@
+import errno
 import threading
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import serial
 from fake_station import IDENTITY, FakeStation, click_words
 
 from qrelay.board import Board
@@ -104,6 +106,15 @@ def test_something_else_at_the_port_is_refused():
 def test_nobody_there():
     with pytest.raises(LinkError, match=r"cannot open socket://127.0.0.1:9"):
         Board.open("socket://127.0.0.1:9")
+
+
+def test_a_port_that_the_user_may_not_use(monkeypatch):
+    def refuse(*_, **__):
+        raise serial.SerialException(errno.EACCES, "could not open port /dev/ttyUSB0: Permission denied")
+
+    monkeypatch.setattr(serial, "serial_for_url", refuse)
+    with pytest.raises(LinkError, match=r"^cannot open /dev/ttyUSB0: .*sudo usermod -aG dialout \$USER, then log in"):
+        Board.open("/dev/ttyUSB0")
 
 
 def test_a_silent_station_times_out_with_a_hint():

@@ -212,6 +212,12 @@ def test_the_fast_twin_makes_no_keys():
         parse_config(text)
 
 
+def test_the_fast_twin_takes_no_histograms():
+    text = demo_text(fast=True) + '\n[histograms]\nfine = "hits"\n'
+    with pytest.raises(ConfigError, match="histograms: the fast twin has no station that could count"):
+        parse_config(text)
+
+
 def external_bits(folder, slots=60_000, length_km=0.0):
     """Short arms and bright pulses, so that the few slots whose external bits are kept hold enough successes."""
     text = board_keys(folder, slots=slots, reseed_slots=0)

