@@ -3,12 +3,14 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
-from qrelay.protocol.registers import window
+from qrelay.protocol.registers import register, window
 from qrelay.protocol.units import SLOT_BITS, SLOT_WORD_BITS, SLOTS_PER_WORD
 
 from .layouts import Segment, Tick, config_layout, status_layout, table_write
+from .sdram import SdramChip, SdramPins
+from .sdram_ring import UNSETTLED_WORDS, SdramRing
 
 __all__ = ["RING_WORDS", "SPARE_WORDS", "ExternalBits"]
 
@@ -18,6 +20,7 @@ RING_WORDS = 1 << 15
 """Words in the ring of stations with such an input: eight block RAMs."""
 SPARE_WORDS = 8
 """Words of the ring that are not answered for: they may be overwritten while an answer is on its way."""
+_MOST_LOOKBACK = (1 << register("external.lookback")[1].width) - 1
 
 
 class ExternalBits(wiring.Component):
@@ -28,19 +31,24 @@ class ExternalBits(wiring.Component):
     first n of the offsets, adds each to `config.base`, and answers with the bit of that slot and whether it is kept: a
     slot that is overwritten, was never reached, or belongs to an earlier run is not, and its answer is 0.
 
-    The time to ask is that of the ring, 4 * ring_words / 304.52 MHz: 430 us with 32,768 words in eight block RAMs. A
-    run that is shorter than the ring keeps all its bits until the next arm. A longer one needs announcements that come
-    back within the ring, or a larger memory beside the FPGA.
+    The time to ask is that of the ring, 4 * ring_words / 304.52 MHz: 430 us with 32,768 words in eight block RAMs,
+    880 ms in an SDRAM of 32 Mbyte. A run that is shorter than the ring keeps all its bits until the next arm. A longer
+    one needs announcements that come back within the ring, so the first kind serves short runs only.
+
+    In an SDRAM the last `UNSETTLED_WORDS` words are not kept yet while the run goes on, and nothing is before the
+    memory is ready. `status.lookback` is 0 until then, and ends at its largest value where the ring is larger.
 
     A word of a quantum segment for which no bits came is not drawn, and no word after it is until the next arm.
 
-    Latency: an input is used in the second word after it came. An answer takes 6 words.  Reset: nothing kept.
-    Overflow: the ring is overwritten; `ask` while busy begins anew.
+    Latency: an input is used in the second word after it came. An answer takes 6 words, 40 from an SDRAM.  Reset:
+    nothing kept.  Overflow: the ring is overwritten; `ask` while busy begins anew.
 
     Parameters
     ----------
     ring_words : int
-        Words in the ring, a power of two; 0: there is no such input, and `config` does nothing.
+        Words in a ring of block RAMs, a power of two; 0: there is no such input, and `config` does nothing.
+    chip : SdramChip
+        Memory for the ring instead; `ring_words` is not looked at.
 
     Ports
     -----
@@ -62,6 +70,8 @@ class ExternalBits(wiring.Component):
     offsets : table_write("offsets")
     address, value : In(8), Out(32)
         Answers, bit 0 the bit, bit 1 it is kept; `value` is what stood at `address` two clocks before.
+    sdram : Out(SdramPins())
+        Pins of the chip, where there is one.
     """
 
     config: In(config_layout("external"))
@@ -77,22 +87,32 @@ class ExternalBits(wiring.Component):
     offsets: table_write("offsets")
     address: In(range(_DEPTH))
     value: Out(32)
+    sdram: Out(SdramPins())
 
-    def __init__(self, ring_words: int):
+    def __init__(self, ring_words: int, chip: SdramChip | None = None):
         if ring_words and (ring_words & (ring_words - 1) or ring_words <= SPARE_WORDS):
             raise ValueError(f"ring of {ring_words} words; give a power of two above {SPARE_WORDS}, or 0 for no input")
         self._ring_words = ring_words
+        self._chip = chip
         super().__init__()
 
     def elaborate(self, platform):
         m = Module()
-        if not self._ring_words:
+        if not self._ring_words and self._chip is None:
             return m
-        kept_words = self._ring_words - SPARE_WORDS
-        m.submodules.ring = ring = Memory(shape=SLOTS_PER_WORD, depth=self._ring_words, init=[])
+        chip = self._chip is not None
+        if chip:
+            m.submodules.ring = ring = SdramRing(self._chip)
+            connect(m, ring.pins, flipped(self.sdram))
+            kept_words = ring.words - UNSETTLED_WORDS
+            stored, found = ring.bits, ring.answer
+        else:
+            m.submodules.ring = ring = Memory(shape=SLOTS_PER_WORD, depth=self._ring_words, init=[])
+            ring_write, ring_read = ring.write_port(), ring.read_port()
+            kept_words = self._ring_words - SPARE_WORDS
+            stored, found = ring_write.data, ring_read.data
         m.submodules.questions = questions = Memory(shape=32, depth=_DEPTH, init=[])
         m.submodules.answers = answers = Memory(shape=2, depth=_DEPTH, init=[])
-        ring_write, ring_read = ring.write_port(), ring.read_port()
         question_write, question = questions.write_port(), questions.read_port()
         answer_write, answer = answers.write_port(), answers.read_port()
 
@@ -119,29 +139,34 @@ class ExternalBits(wiring.Component):
         write = Signal()
         m.d.sync += write.eq(enable & self.tick.running & ~missing & ~lost)
         with m.If(enable & self.tick.running & ~missing & ~lost):
-            m.d.sync += [newest.eq(self.tick.slot_word), ring_write.data.eq(self.key_bits)]
-            with m.If(kept != kept_words):
+            m.d.sync += [newest.eq(self.tick.slot_word), stored.eq(self.key_bits)]
+            with m.If((kept != kept_words) & ring.ready if chip else kept != kept_words):
                 m.d.sync += kept.eq(kept + 1)
         with m.If(self.arm):
             m.d.sync += kept.eq(0)
-        m.d.comb += [ring_write.addr.eq(newest), ring_write.en.eq(write)]
+        if chip:
+            m.d.comb += [ring.word.eq(newest), ring.write.eq(write)]
+        else:
+            m.d.comb += [ring_write.addr.eq(newest), ring_write.en.eq(write)]
 
         # Out of the ring.
         answered = Signal(range(_DEPTH + 1))
         left = Signal(range(_DEPTH + 1))
         slot = Signal(SLOT_BITS)
+        slot_word = slot[_LANE_BITS:]
         age = Signal(SLOT_WORD_BITS + 1)
         word = Signal(SLOTS_PER_WORD)
+        lookback = min(SLOTS_PER_WORD * kept_words, _MOST_LOOKBACK)
         m.d.comb += [
             question_write.addr.eq(self.offsets.address),
             question_write.data.eq(self.offsets.value),
             question_write.en.eq(self.offsets.enable),
             question.addr.eq(answered),
-            ring_read.addr.eq(slot[_LANE_BITS:]),
+            (ring.asked if chip else ring_read.addr).eq(slot_word),
             answer.addr.eq(self.address),
             answer_write.addr.eq(answered),
             self.status.answered.eq(answered),
-            self.status.lookback.eq(SLOTS_PER_WORD * kept_words),
+            self.status.lookback.eq(Mux(ring.ready, lookback, 0) if chip else lookback),
             self.status.failed.eq(lost),
         ]
         m.d.sync += self.value.eq(answer.data)
@@ -153,14 +178,24 @@ class ExternalBits(wiring.Component):
                 m.next = "ADD"
             with m.State("ADD"):
                 m.d.sync += slot.eq(self.config.base + question.data)
+                if chip:
+                    was_quiet = Signal()
+                    m.d.sync += was_quiet.eq(ring.quiet)
                 m.next = "LOOK"
             with m.State("LOOK"):
-                m.next = "AGE"
+                if chip:
+                    m.d.comb += ring.ask.eq(1)
+                    with m.If(ring.answered):
+                        m.next = "AGE"
+                else:
+                    m.next = "AGE"
             with m.State("AGE"):
-                m.d.sync += [word.eq(ring_read.data), age.eq(newest - slot[_LANE_BITS:])]
+                m.d.sync += [word.eq(found), age.eq(newest - slot_word)]
                 m.next = "JUDGE"
             with m.State("JUDGE"):
                 is_kept = ~age[len(kept) :].any() & (age[: len(kept)] < kept)
+                if chip:
+                    is_kept &= (was_quiet & ring.quiet) | (age >= UNSETTLED_WORDS)
                 bit = word.bit_select(slot[:_LANE_BITS], 1)
                 m.d.sync += answer_write.data.eq(Mux(is_kept, Cat(bit, 1), 0))
                 m.next = "WRITE"

@@ -25,6 +25,7 @@ from .link import LinkedBank
 from .modulator import Modulator
 from .probe import Probe
 from .receiver import Receiver
+from .sdram import SdramChip, SdramPins
 from .sequencer import Sequencer
 from .tdc_control import TdcControl, TdcPort
 from .timebase import TimeBase
@@ -77,7 +78,9 @@ class BoardFacts:
     build_id: int = 0
     """Of the bitstream; 0 in a simulation."""
     external_ring_words: int = 0
-    """Words that the ring of key bits from outside holds; 0: the board has no pins for such bits."""
+    """Words in the ring of key bits from outside, in block RAMs; 0: no pins for such bits, or `external_chip`."""
+    external_chip: SdramChip | None = None
+    """Memory that holds the ring of key bits from outside instead."""
 
 
 class Station(wiring.Component):
@@ -111,12 +114,13 @@ class Station(wiring.Component):
     probe : one bit per slot.
     noise : level of the noise source, sampled now and then; not looked at where the facts name no source.
     external_bits, external_valid : key bits from outside, one per slot of a word, and whether there are any in this
-        word; not looked at where the facts give them no ring.
+        word; not looked at where the facts give them no memory.
     clock_locked, external_reference : present state of the clocks.
     reference_lost, lock_lost, phase_slipped : one-clock (or longer) reports that latch an alarm.
     armed, running : for lamps, and for a simulation that wants to know whether time matters.
     fine_delay : to the delay elements in the pins of the lines, where the facts say that there are any.
     tdc : to and from the carry chains, on a board whose facts name any; otherwise nothing happens there.
+    sdram : to and from the memory of key bits from outside, where the facts name one; otherwise nothing happens there.
     clocked : the block has something to do in this word. While low, nothing in it can change but the phase of the
         receiver's free-running rate interval and test pulser. Follows from registers and from `rx.valid` and
         `clock_locked`.
@@ -144,6 +148,7 @@ class Station(wiring.Component):
     running: Out(1)
     fine_delay: Out(FineDelayPort)
     tdc: Out(TdcPort)
+    sdram: Out(SdramPins())
     clocked: Out(data.StructLayout(dict.fromkeys(GATED_BLOCKS, 1)))
 
     def __init__(self, facts: BoardFacts, *, gated: bool = False):
@@ -158,6 +163,7 @@ class Station(wiring.Component):
         rate = board.pop("slot_rate_hz")
         output_latency = board.pop("output_latency")
         board.pop("external_ring_words")
+        board.pop("external_chip")
         return Identity(
             protocol_hash=PROTOCOL_HASH,
             version=GATEWARE_VERSION,
@@ -202,7 +208,7 @@ class Station(wiring.Component):
         m.submodules.sequencer = sequencer = Sequencer()
         m.submodules.choices = choices = ChoiceMapper()
         m.submodules.audit = audit = Audit()
-        m.submodules.external = external = ExternalBits(self._facts.external_ring_words)
+        m.submodules.external = external = ExternalBits(self._facts.external_ring_words, self._facts.external_chip)
         m.submodules.probe = probe = Probe()
         system = bank.config_system
 
@@ -388,6 +394,8 @@ class Station(wiring.Component):
                 bank.status_fine_delay.eq(fine_delay.status),
                 self.fine_delay.eq(fine_delay.pins),
             ]
+        if self._facts.external_chip is not None:
+            connect(m, external.sdram, flipped(self.sdram))
         if self._facts.chains:
             m.submodules.tdc = tdc = TdcControl()
             connect(m, bank.table_tdc_times, tdc.table)

@@ -37,7 +37,7 @@ class ChoiceSettings(StrictModel):
     external_key_bit: bool = Field(
         default=False,
         description="the key bit comes from a source outside the station; it keeps the bits of the last slots only, "
-        "and a run must not be longer",
+        "0.9 s of them in an SDRAM; with 430 us in block RAMs a run must not be longer",
     )
 
     def key_of(self, sender: str) -> KeySource:

@@ -26,7 +26,7 @@ Fast = Annotated[
 ]
 BOARDS = (
     "ulx3s-85f, ecpix5-85f, butterstick-85f or orangecrab-85f; with carry chains ulx3s-85f-tdc, ecpix5-85f-tdc; with "
-    "USB ecpix5-85f-usb, butterstick-85f-usb"
+    "USB ecpix5-85f-usb, butterstick-85f-usb; with an SDRAM for key bits from outside ulx3s-85f-sdram"
 )
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on standard output")]
 

@@ -232,11 +232,11 @@ def build_board(
     """Build bitstream, timing report and manifest; with `rings` the noise source is in it."""
     board = _board(name)
     if rings:
-        from qrelay_boards.ecp5_board import with_rings
+        from qrelay_boards.ecp5_variants import with_rings
 
         board = with_rings(board)
     if serial_number is not None:
-        from qrelay_boards.ecp5_board import with_serial_number
+        from qrelay_boards.ecp5_variants import with_serial_number
 
         try:
             board = with_serial_number(board, serial_number)

@@ -241,11 +241,8 @@ class RunConfig(StrictModel):
                 there = ", ".join(names)
                 raise ValueError(f"frame.steps.{index}.setting: no setting {step.setting!r}; there are {there}")
         self._check_reference()
-        if self.choices.external_key_bit and (len(self.choices.on_board()) < 2 or not self.slots):
-            raise ValueError(
-                "choices.external_key_bit: needs keys made on board and an end; set alice_key and bob_key = 'board', "
-                "and slots to what the stations keep (register external.lookback) or less"
-            )
+        if self.choices.external_key_bit and len(self.choices.on_board()) < 2:
+            raise ValueError("choices.external_key_bit: needs keys made on board; set alice_key and bob_key = 'board'")
         if self.choices.on_board() and self.simulated and self.twin.engine == "fast":
             raise ValueError(
                 "choices: the fast twin has no stations that could make keys; set twin.engine = 'rtl', or alice_key "

@@ -16,35 +16,41 @@ _STANDSTILL_S = 20.0
 _SPAN_SLOTS = 1 << 32
 """Reach of an offset from the base of a request."""
 _KEY_BIT = PHASE_BITS - 1
+_READY_LIMIT_S = 1.0
+_LIVE_LOOKBACK_SLOTS = 10_000_000
+"""Where so many slots are kept, 33 ms, a host reads their bits while the run goes on."""
 
 
 class ExternalBits:
     """The bits of the last slots of a run, until the next arm.
 
-    The station keeps as many slots as its memory holds (`lookback`, 430 us in 128 kbit), which is less than a round
-    trip to a host takes. So a run must not be longer than that, and is asked for at its end or before; a lab with
-    longer runs needs a larger memory beside the FPGA.
+    The station keeps as many slots as its memory holds (`lookback`). In an SDRAM that is most of a second, and bits are
+    read as announcements come. In block RAMs it is 430 us, less than a round trip to a host takes: a run must then not
+    be longer than that, and is asked for at its end or before.
 
-    Raises RunError if the station has no such input.
+    Raises RunError if the station has no such input, or its memory does not become ready.
     """
 
     def __init__(self, board: Board) -> None:
         self.board = board
-        self.lookback = board.read("external.lookback")
-        """Slots that are kept."""
+        self.lookback = self._lookback()
+        """Slots that are kept, or more where it is the register's largest value."""
         if not self.lookback:
             raise RunError(
-                f"station {board.identity.board!r} at {board.url} has no input for external key bits; set "
-                "choices.external_key_bit = false"
+                f"station {board.identity.board!r} at {board.url} has no input for external key bits, or the memory "
+                "for them fails its test; set choices.external_key_bit = false, or use another board"
             )
 
     def check_length(self, slots: int) -> None:
-        """Raise RunError unless the bits of a run of so many slots of the station are all kept."""
-        if slots > self.lookback:
-            raise RunError(
-                f"the station runs {slots} slots, delays of the paths included, and keeps the external key bits of "
-                f"{self.lookback}; make slots at least {slots - self.lookback} smaller"
-            )
+        """Raise RunError unless the bits of a run of so many slots of the station (0: no end) can all be read."""
+        if self.lookback >= _LIVE_LOOKBACK_SLOTS or 0 < slots <= self.lookback:
+            return
+        length = f"{slots} slots, delays of the paths included," if slots else "without an end"
+        advice = f"make slots at least {slots - self.lookback} smaller" if slots else f"set slots below {self.lookback}"
+        raise RunError(
+            f"the station runs {length} and keeps the external key bits of {self.lookback} slots; {advice}, or use a "
+            "board with an SDRAM for them"
+        )
 
     def failed(self) -> bool:
         """Bits were missing in a slot that was to be drawn, since the last arm."""
@@ -74,6 +80,13 @@ class ExternalBits:
                 f"are lost, the first of slot {int(slots[np.argmin(kept)])}: the station keeps {self.lookback} slots"
             )
         return (draws & np.uint16(0xFFFF ^ 1 << _KEY_BIT)) | bits.astype(np.uint16) << np.uint16(_KEY_BIT)
+
+    def _lookback(self) -> int:
+        """Wait for a memory that has just been switched on and tests itself."""
+        began = time.monotonic()
+        while not (slots := self.board.read("external.lookback")) and time.monotonic() - began < _READY_LIMIT_S:
+            time.sleep(0.02)
+        return slots
 
     def _answers(self, slots: NDArray[np.uint64]) -> NDArray[np.uint8]:
         base = int(slots[0])

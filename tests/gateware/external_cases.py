@@ -3,20 +3,28 @@
 import numpy as np
 from choice_cases import TICK_LAYOUT
 
+from qrelay_gateware.external_bits import SPARE_WORDS
+from qrelay_gateware.sdram import SdramChip
+from qrelay_gateware.sdram_ring import UNSETTLED_WORDS
 from qrelay_sim.golden.external_bits import external_bits, kept_bits
 from qrelay_sim.golden.sequencer import QUANTUM, TICKS
 
-__all__ = ["RING_WORDS", "Case", "cases"]
+__all__ = ["RING_WORDS", "SMALL_CHIP", "Case", "cases"]
 
 RING_WORDS = 64
-KEPT_WORDS = RING_WORDS - 8
+SMALL_CHIP = SdramChip(row_bits=1, column_bits=3, power_up_us=2)
+"""So that the ring, of 256 words, wraps within a case."""
 OUTPUTS = ("key_bits", "blocked", "failed")
 
 
 class Case:
-    """A run of `words` words that begins at `first_word`; bits are missing in the words of `missing`."""
+    """A run of `words` words that begins at `first_word`; bits are missing in the words of `missing`.
 
-    def __init__(self, seed, words, first_word, missing=(), gaps=True):
+    The ring has `ring_words`, of which `kept_words` are answered for.
+    """
+
+    def __init__(self, seed, words, first_word, missing=(), gaps=True, *, ring_words, kept_words):
+        self.kept_words = kept_words
         random = np.random.default_rng(seed)
         self.ticks = np.zeros(words + 8, TICKS)
         run = slice(4, words + 4)
@@ -31,8 +39,8 @@ class Case:
             self.valid[4 + word] = 0
             self.ticks["segment"][4 + word] = QUANTUM
         last = first_word + (missing[0] if missing else words) - 1
-        near = [4 * (last - age) + lane for age in (0, 1, KEPT_WORDS - 1, KEPT_WORDS) for lane in range(4)]
-        near += [4 * (last + 1), 4 * first_word, 4 * first_word - 1, 4 * (last + RING_WORDS), 4 * (last - RING_WORDS)]
+        near = [4 * (last - age) + lane for age in (0, 1, kept_words - 1, kept_words) for lane in range(4)]
+        near += [4 * (last + 1), 4 * first_word, 4 * first_word - 1, 4 * (last + ring_words), 4 * (last - ring_words)]
         around = random.integers(max(0, 4 * last - 2000), 4 * last + 8, 20).tolist()
         self.slots = np.array([slot for slot in near if slot >= 0] + around, np.int64)
         self.trace = external_bits(self.ticks, self.bits, self.valid)
@@ -53,7 +61,7 @@ class Case:
 
     @property
     def answers(self):
-        return kept_bits(self.ticks, self.trace, self.slots, KEPT_WORDS).tolist()
+        return kept_bits(self.ticks, self.trace, self.slots, self.kept_words).tolist()
 
     def check(self, seen):
         """Outputs by word; the first word has no bits yet."""
@@ -63,13 +71,19 @@ class Case:
         assert np.flatnonzero(seen["failed"]).tolist() == failed
 
 
-def cases():
-    """A short run, runs that wrap the ring, one with missing bits, and the ends of the slot range."""
+def cases(chip=False):
+    """A short run, runs that wrap the ring, one with missing bits, and the ends of the slot range.
+
+    For a ring in block RAMs, or in `SMALL_CHIP`.
+    """
+    ring_words = 4 << SMALL_CHIP.address_bits if chip else RING_WORDS
+    kept_words = ring_words - (UNSETTLED_WORDS if chip else SPARE_WORDS)
+    sizes = {"ring_words": ring_words, "kept_words": kept_words}
     return [
-        Case(1, 20, 1000),
-        Case(2, 300, 12345),
-        Case(3, 300, 12345, missing=(150,)),
-        Case(4, 100, 5000, missing=(0,)),
-        Case(5, 200, 2),
-        Case(6, KEPT_WORDS, (1 << 46) - KEPT_WORDS - 40, gaps=False),
+        Case(1, 20, 1000, **sizes),
+        Case(2, 300, 12345, **sizes),
+        Case(3, 300, 12345, missing=(150,), **sizes),
+        Case(4, 100, 5000, missing=(0,), **sizes),
+        Case(5, 200, 2, **sizes),
+        Case(6, kept_words, (1 << 46) - kept_words - 40, gaps=False, **sizes),
     ]

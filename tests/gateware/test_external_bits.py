@@ -2,19 +2,28 @@
 
 import pytest
 from amaranth.sim import Simulator
-from external_cases import OUTPUTS, RING_WORDS, cases
+from external_cases import OUTPUTS, RING_WORDS, SMALL_CHIP, cases
+from sdram_chip import ChipModel, connect_chip
 from stepping import resolve
 
 from benches import run_bench
 from qrelay_gateware.external_bits import ExternalBits
 
 
-def simulate(case, enable=1):
-    block = ExternalBits(RING_WORDS)
+def simulate(case, enable=1, chip=None):
+    block = ExternalBits(RING_WORDS, chip and SMALL_CHIP)
     seen = {name: [] for name in OUTPUTS}
     answers = []
 
+    async def step_chip(ctx):
+        while True:
+            connect_chip(ctx, block.sdram, chip)
+            await ctx.tick()
+
     async def bench(ctx):
+        if chip is not None:
+            assert ctx.get(block.status.lookback) == 0
+            await ctx.tick().until(block.status.lookback != 0)
         ctx.set(block.config.enable, enable)
         ctx.set(block.arm, 1)
         await ctx.tick().repeat(2)
@@ -36,9 +45,9 @@ def simulate(case, enable=1):
         ctx.set(block.config.ask, len(case.slots))
         await ctx.tick()
         ctx.set(block.config.ask, 0)
-        await ctx.tick().repeat(8 * len(case.slots))
+        await ctx.tick().repeat((8 if chip is None else 40) * len(case.slots))
         assert ctx.get(block.status.answered) == len(case.slots)
-        assert ctx.get(block.status.lookback) == 4 * (RING_WORDS - 8)
+        assert ctx.get(block.status.lookback) == 4 * case.kept_words
         for address in range(len(case.slots)):
             ctx.set(block.address, address)
             await ctx.tick().repeat(2)
@@ -51,14 +60,17 @@ def simulate(case, enable=1):
     simulator = Simulator(block)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
+    if chip is not None:
+        simulator.add_testbench(step_chip, background=True)
     simulator.run()
     return seen, answers
 
 
+@pytest.mark.parametrize("chip", [None, "chip"])
 @pytest.mark.parametrize("index", range(6))
-def test_as_the_golden_model(index):
-    case = cases()[index]
-    seen, answers = simulate(case)
+def test_as_the_golden_model(index, chip):
+    case = cases(chip is not None)[index]
+    seen, answers = simulate(case, chip=chip and ChipModel(power_up_ns=2000))
     case.check(seen)
     assert answers == case.answers
     assert sum(answer >> 1 for answer in answers) > 0 or case.trace.failed_word == 4
@@ -79,3 +91,8 @@ def test_ring_sizes():
 @pytest.mark.cocotb
 def test_exported_verilog(tmp_path):
     run_bench(ExternalBits(RING_WORDS), "bench_external_bits", tmp_path)
+
+
+@pytest.mark.cocotb
+def test_exported_verilog_with_a_chip(tmp_path):
+    run_bench(ExternalBits(0, SMALL_CHIP), "bench_external_bits", tmp_path, env={"CHIP": "1"})

@@ -22,6 +22,7 @@ from qrelay.config import RunConfig, parse_config
 from qrelay.demo_config import demo_text
 from qrelay.draw_store import DrawStore
 from qrelay.errors import ConfigError, RunError
+from qrelay.external_bits import ExternalBits
 from qrelay.run import execute
 from qrelay.run_folder import read_announcements
 
@@ -218,8 +219,8 @@ def test_the_fast_twin_takes_no_histograms():
         parse_config(text)
 
 
-def external_bits(folder, slots=60_000, length_km=0.0):
-    """Short arms and bright pulses, so that the few slots whose external bits are kept hold enough successes."""
+def external_bits(folder, slots=2_000_000, length_km=0.0):
+    """Short arms and bright pulses, for many successes in few slots."""
     text = board_keys(folder, slots=slots, reseed_slots=0)
     for old, new in (
         ("bob_key", "external_key_bit = true\nbob_key"),
@@ -245,9 +246,23 @@ def test_key_bits_from_outside(tmp_path):
     assert replayed(outcome, text)[0] == outcome.result
 
 
-def test_a_run_longer_than_external_bits_are_kept(tmp_path):
-    with pytest.raises(RunError, match=r"keeps the external key bits of 131040; make slots at least \d+ smaller"):
-        go(external_bits(tmp_path, slots=200_000))
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        (200_000, r"keeps the external key bits of 131040 slots; make slots at least \d+ smaller"),
+        (0, "runs without an end and keeps the external key bits of 131040 slots; set slots below 131040"),
+    ],
+)
+def test_a_run_longer_than_block_rams_keep_external_bits(tmp_path, monkeypatch, slots, message):
+    monkeypatch.setattr(ExternalBits, "_lookback", lambda bits: 131_040)
+    with pytest.raises(RunError, match=message):
+        go(external_bits(tmp_path, slots=slots))
+
+
+def test_a_station_whose_memory_for_external_bits_is_broken(tmp_path, monkeypatch):
+    monkeypatch.setattr(ExternalBits, "_lookback", lambda bits: 0)
+    with pytest.raises(RunError, match="no input for external key bits, or the memory for them fails its test"):
+        go(external_bits(tmp_path))
 
 
 def test_external_bits_that_do_not_come(tmp_path, monkeypatch):

@@ -296,7 +296,14 @@ EXTERNAL = Group(
         Register("base", 48, "rw", "slot to which the window offsets adds", unit="slot"),
         Register("ask", 9, "strobe", "look up so many slots of the window offsets, at most 256"),
         Register("answered", 9, "ro", "entries of the window external that are answered"),
-        Register("lookback", 24, "ro", "slots of the run that are kept, the last ones; 0: no such input", unit="slot"),
+        Register(
+            "lookback",
+            24,
+            "ro",
+            "slots of the run that are kept, the last ones (all bits 1: so many or more); 0: no such input, or its "
+            "memory is not ready",
+            unit="slot",
+        ),
         Register("failed", 1, "ro", "bits were missing in a slot to be drawn, since arm"),
     ),
 )

@@ -9,6 +9,7 @@
 
 #include "Vstation.h"
 #include "Vstation___024root.h"
+#include "sdram.h"
 #include "verilated.h"
 #ifdef QRELAY_TDC
 #include "chain.h"
@@ -26,6 +27,7 @@ struct Station {
     Vstation top{&context, "station"};
     uint64_t noise;  // state of the noise source
     uint64_t external;  // state of the source of external bits
+    Sdram sdram;
     uint64_t past[kDetectors] = {0, 0, 0, 0};  // latest bins on the wire to each detector, the newest in the top bit
 #ifdef QRELAY_TDC
     Chain chains[kDetectors];
@@ -180,6 +182,7 @@ void *qrelay_station_new(uint64_t seed) {
     top.start_bins = 0;
     top.noise = 0;
     top.external_bits = top.external_valid = 0;
+    top.LINK(sdram, read_data) = 0;
     std::memset(&top.hits, 0, sizeof top.hits);
     top.eval();
     top.clk = 1;
@@ -263,6 +266,9 @@ void qrelay_station_step(void *handle, Batch *batch) {
         }
         top.noise = coin(noise, batch->noise_ones);
         if (batch->external_valid) top.external_bits = mixed(station.external) >> 60;
+        top.LINK(sdram, read_data) =
+            station.sdram.clock(top.LINK(sdram, command), top.LINK(sdram, bank), top.LINK(sdram, address),
+                                top.LINK(sdram, data));
         const bool rx_valid = rx_used < batch->rx_size;
         top.LINK(rx, valid) = rx_valid;
         if (rx_valid) top.LINK(rx, payload) = batch->rx[rx_used];

