@@ -16,9 +16,9 @@ def boards() -> "dict[str, Board]":
     from .butterstick import BUTTERSTICK_85F, BUTTERSTICK_85F_USB
     from .ecpix5 import ECPIX5_85F, ECPIX5_85F_TDC, ECPIX5_85F_USB
     from .orangecrab import ORANGECRAB_85F
-    from .ulx3s import ULX3S_85F, ULX3S_85F_TDC
+    from .ulx3s import ULX3S_85F, ULX3S_85F_SDRAM, ULX3S_85F_TDC
 
     plain = (ULX3S_85F, ECPIX5_85F, BUTTERSTICK_85F, ORANGECRAB_85F)
     chains = (ULX3S_85F_TDC, ECPIX5_85F_TDC)
     usb = (ECPIX5_85F_USB, BUTTERSTICK_85F_USB)
-    return {board.name: board for board in (*plain, *chains, *usb)}
+    return {board.name: board for board in (*plain, *chains, *usb, ULX3S_85F_SDRAM)}

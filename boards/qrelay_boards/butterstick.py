@@ -4,7 +4,8 @@ SYZYGY port 0 has lines, start, probe and reference, port 1 the detectors, the e
 both are on the left edge of the die. Their supply is made on the board under control of the FPGA, here 3.3 V.
 """
 
-from .ecp5_board import Ecp5Wiring, ecp5_board, header_of, with_usb
+from .ecp5_board import Ecp5Wiring, ecp5_board, header_of
+from .ecp5_variants import with_usb
 from .ulpi_pins import UlpiPins
 
 __all__ = ["BUTTERSTICK_85F", "BUTTERSTICK_85F_USB"]

@@ -63,7 +63,8 @@ def boards_table(known: Iterable[Board]) -> str:
 def wiring_table(known: Iterable[Board]) -> str:
     """Header pin and FPGA pin of each use, boards side by side.
 
-    Boards with the same wiring share a column, whatever their links: it has the pins of each.
+    Boards with the same wiring share a column, whatever their links: it has the pins of each. Those of an SDRAM, which
+    nobody wires, are left out.
     """
     known = list(known)
     names: list[str] = []
@@ -72,7 +73,8 @@ def wiring_table(known: Iterable[Board]) -> str:
     for board in known:
         wiring = board.wiring
         uses = {**wiring.outputs, **wiring.inputs, "reference": wiring.reference, **wiring.slow()}
-        column = {use: _place(board, pin) for use, pin in uses.items()}
+        memory = wiring.sdram.uses if wiring.sdram else {}
+        column = {use: _place(board, pin) for use, pin in uses.items() if use not in memory}
         common = {use: place for use, place in column.items() if use not in wiring.link_pins}
         for number, other in enumerate(columns):
             if common == shared[number] and all(other.get(use, place) == place for use, place in column.items()):

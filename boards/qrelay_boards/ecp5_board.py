@@ -5,7 +5,7 @@ are printed on the board's headers, the oscillator's, serial port's and lamps' p
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from importlib import import_module
@@ -20,6 +20,7 @@ from qrelay.protocol.usb import HIGH_SPEED_BPS
 from .board import Board, Crossing
 from .clock_plan import ClockPlan
 from .pins import PinError, PinMap
+from .sdram_wiring import SdramWiring
 from .ulpi_pins import USB_CELLS, UlpiPins
 
 __all__ = [
@@ -28,10 +29,6 @@ __all__ = [
     "Ecp5Wiring",
     "ecp5_board",
     "header_of",
-    "with_chains",
-    "with_rings",
-    "with_serial_number",
-    "with_usb",
 ]
 
 REFERENCE_HZ = Fraction(76_130_000)
@@ -136,6 +133,8 @@ class Ecp5Wiring:
         Pins of the serial port, seen from the FPGA, and its rate; no pins where there is `ulpi`.
     ulpi : UlpiPins
         Pins of a USB transceiver, for a link by USB instead.
+    sdram : SdramWiring
+        Pins of an SDRAM that keeps the key bits from outside; none by default: block RAMs keep few of them.
     lamps : mapping
         What to show (one of `LAMPS`) -> pin.
     lamps_low : bool
@@ -160,6 +159,7 @@ class Ecp5Wiring:
     uart_rx: str | None = None
     uart_tx: str | None = None
     ulpi: UlpiPins | None = None
+    sdram: SdramWiring | None = None
     header: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None
     start_out: str | None = None
     start_in: str | None = None
@@ -189,6 +189,8 @@ class Ecp5Wiring:
                 f"{len(self.key_bits)} key_bits and key_bits_valid {self.key_bits_valid!r}: give {SLOTS_PER_WORD} pins "
                 f"and that of their valid line, or none"
             )
+        if self.sdram is not None and not self.key_bits:
+            raise ValueError("an SDRAM keeps key bits from outside: give key_bits and key_bits_valid too, or no sdram")
         absent = [detector for detector in self.chains if not 0 <= detector < len(self.detectors)]
         if absent:
             raise ValueError(f"chain of detector {absent[0]}: the {len(self.detectors)} detectors count from 0")
@@ -256,11 +258,12 @@ class Ecp5Wiring:
         return self.pins.site(pin).pin if pin in self.pins.sites else self.pins.package_site(pin).pin
 
     def slow(self) -> dict[str, str]:
-        """Pins of oscillator, link, external key bits, lamps and those held high, by use."""
+        """Pins of oscillator, link, external key bits and their memory, lamps and those held high, by use."""
         return {
             "oscillator": self.oscillator,
             **self.link_pins,
             **self.external,
+            **(self.sdram.uses if self.sdram else {}),
             **{f"lamp_{lamp}": pin for lamp, pin in self.lamps.items()},
             **{f"high_{i}": pin for i, pin in enumerate(self.high)},
         }
@@ -311,7 +314,7 @@ def ecp5_board(
 
         return Ecp5Top(plan, station, wiring)
 
-    ulpi = wiring.ulpi
+    ulpi, sdram = wiring.ulpi, wiring.sdram
     return Board(
         name=name,
         description=description,
@@ -325,7 +328,13 @@ def ecp5_board(
         loader=loader,
         loader_keeps=loader_keeps,
         serial_port=serial_port,
-        pads=(*wiring.outputs, *wiring.inputs, *wiring.external, *(ulpi.pads if ulpi else ())),
+        pads=(
+            *wiring.outputs,
+            *wiring.inputs,
+            *wiring.external,
+            *(ulpi.pads if ulpi else ()),
+            *(sdram.pads if sdram else ()),
+        ),
         clock_sources={
             "word_clock": ("EHXPLLL", "CLKOS"),
             "edge_clock": ("ECLKSYNCB", "ECLKO"),
@@ -351,12 +360,14 @@ def ecp5_board(
             # Keystream S-boxes, event FIFOs, table of the modulator, audit.
             "DP16KD": 20,
             **(USB_CELLS if ulpi else {}),
+            **(sdram.cells if sdram else {}),
         },
         # The clock for a transceiver leaves by a gearbox too.
         pad_cells=len(wiring.outputs)
         + len(wiring.geared_inputs)
         + len(wiring.external)
-        + (ulpi is not None and ulpi.clk_out),
+        + (ulpi is not None and ulpi.clk_out)
+        + (sdram.pad_cells if sdram else 0),
         crossings=(
             *CROSSINGS,
             *(CHAIN_CROSSINGS if wiring.chains else ()),
@@ -367,62 +378,10 @@ def ecp5_board(
     )
 
 
-def with_chains(board: Board, description: str) -> Board:
-    """The same board with a carry chain at each detector, under its name with "-tdc"."""
-    return ecp5_board(
-        f"{board.name}-tdc",
-        description,
-        replace(board.wiring, chains=tuple(range(len(board.wiring.detectors)))),
-        loader=board.loader,
-        serial_port=board.serial_port,
-        loader_keeps=board.loader_keeps,
-    )
-
-
-def with_usb(board: Board, description: str, ulpi: UlpiPins, serial_port: str) -> Board:
-    """The same board with its link by USB instead of a UART, under its name with "-usb"."""
-    return ecp5_board(
-        f"{board.name}-usb",
-        description,
-        replace(board.wiring, uart_rx=None, uart_tx=None, ulpi=ulpi),
-        loader=board.loader,
-        serial_port=serial_port,
-        loader_keeps=board.loader_keeps,
-    )
-
-
-def with_serial_number(board: Board, serial_number: str) -> Board:
-    """The same board with this serial number on USB. Raises ValueError for boards whose link is a UART."""
-    ulpi = board.wiring.ulpi
-    if ulpi is None:
-        raise ValueError(f"{board.name} has a UART; only boards with their link by USB have a serial number")
-    return ecp5_board(
-        board.name,
-        board.description,
-        replace(board.wiring, ulpi=replace(ulpi, serial_number=serial_number)),
-        loader=board.loader,
-        serial_port=board.serial_port,
-        loader_keeps=board.loader_keeps,
-    )
-
-
-def with_rings(board: Board) -> Board:
-    """The same board with ring oscillators as noise source; its identity block says so, its name stays."""
-    from .ecp5_rings import RING_LENGTHS
-
-    return ecp5_board(
-        board.name,
-        board.description,
-        replace(board.wiring, rings=RING_LENGTHS),
-        loader=board.loader,
-        serial_port=board.serial_port,
-        loader_keeps=board.loader_keeps,
-    )
-
-
 def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
     from qrelay_gateware.edge_to_click import EdgeToClick
     from qrelay_gateware.external_bits import RING_WORDS
+    from qrelay_gateware.sdram import SdramChip
     from qrelay_gateware.station import BoardFacts
 
     from .ecp5_detectors import CHAIN_PIN_LATENCY
@@ -453,6 +412,7 @@ def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
         clock_error_ppb=plan.error_ppb,
         detectors=len(wiring.detectors),
         lines=len(wiring.lines),
-        external_ring_words=RING_WORDS if wiring.external else 0,
+        external_ring_words=RING_WORDS if wiring.external and not wiring.sdram else 0,
+        external_chip=SdramChip() if wiring.sdram else None,
         **fines,
     )

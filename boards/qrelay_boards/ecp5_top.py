@@ -16,6 +16,7 @@ from .ecp5_board import Ecp5Wiring
 from .ecp5_clocks import ClockPll, EdgeClockTree
 from .ecp5_detectors import ChainDetectors, HitDelay
 from .ecp5_rings import RingOscillators
+from .ecp5_sdram import add_sdram
 from .ecp5_supervisor import LatchedEvent, ReferenceMonitor, Supervisor
 from .ecp5_x2 import InputPins, OutputPins
 
@@ -51,6 +52,8 @@ class Ecp5Top(Elaboratable):
             m.d.comb += station.noise.eq(rings.noise)
         if wiring.external:
             self._key_bits(m, platform)
+        if wiring.sdram is not None:
+            add_sdram(m, platform, wiring.sdram, wiring.level, station.sdram)
         if wiring.extra is not None:
             wiring.extra(m, platform, Fraction(wiring.oscillator_hz))
 

@@ -4,7 +4,8 @@ PMOD 0 has the lines, PMOD 1 the detectors, PMOD 4 start, probe and reference: t
 PMOD 5 has the external key bits.
 """
 
-from .ecp5_board import Ecp5Wiring, ecp5_board, header_of, with_chains, with_usb
+from .ecp5_board import Ecp5Wiring, ecp5_board, header_of
+from .ecp5_variants import with_chains, with_usb
 from .ulpi_pins import UlpiPins
 
 __all__ = ["ECPIX5_85F", "ECPIX5_85F_TDC", "ECPIX5_85F_USB"]

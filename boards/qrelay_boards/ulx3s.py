@@ -5,9 +5,11 @@ takes the pin of that header that leads straight to a PLL; the pin beside it is 
 key bits, which need no gearbox, are on pairs 1 to 3.
 """
 
-from .ecp5_board import Ecp5Wiring, ecp5_board, header_of, with_chains
+from .ecp5_board import Ecp5Wiring, ecp5_board, header_of
+from .ecp5_variants import with_chains, with_sdram
+from .sdram_wiring import SdramWiring
 
-__all__ = ["ULX3S_85F", "ULX3S_85F_TDC"]
+__all__ = ["ULX3S_85F", "ULX3S_85F_SDRAM", "ULX3S_85F_TDC"]
 
 ULX3S_85F = ecp5_board(
     "ulx3s-85f",
@@ -38,3 +40,23 @@ ULX3S_85F = ecp5_board(
 )
 
 ULX3S_85F_TDC = with_chains(ULX3S_85F, "Radiona ULX3S with LFE5U-85F-6: as ulx3s-85f, with a TDC at each detector")
+
+ULX3S_85F_SDRAM = with_sdram(
+    ULX3S_85F,
+    "Radiona ULX3S with LFE5U-85F-6: as ulx3s-85f, with external key bits kept in the SDRAM",
+    SdramWiring(
+        clk="F19",
+        cke="F20",
+        cs="P20",
+        ras="R20",
+        cas="T19",
+        we="T20",
+        mask=("U19", "E20"),
+        bank=("P19", "N20"),
+        address=("M20", "M19", "L20", "L19", "K20", "K19", "K18", "J20", "J19", "H20", "N19", "G20", "G19"),
+        data=(
+            *("J16", "L18", "M18", "N18", "P18", "T18", "T17", "U20"),
+            *("E19", "D20", "D19", "C20", "E18", "F18", "J18", "J17"),
+        ),
+    ),
+)

@@ -13,8 +13,8 @@ from qrelay.protocol import PROTOCOL_HASH
 from qrelay.protocol.identity import Capability, Entropy
 from qrelay_boards import boards
 from qrelay_boards.build import build
-from qrelay_boards.ecp5_board import with_rings, with_serial_number
 from qrelay_boards.ecp5_rings import RING_LENGTHS
+from qrelay_boards.ecp5_variants import with_rings, with_serial_number
 from qrelay_boards.timing_report import TimingError
 from qrelay_boards.toolchain import ToolError, run_tool
 from qrelay_boards.ulpi_pins import USB_CELLS
@@ -29,6 +29,7 @@ PINS = {
     "orangecrab-85f": (5, 2),
     "ecpix5-85f-usb": (10, 5),
     "butterstick-85f-usb": (10, 5),
+    "ulx3s-85f-sdram": (10, 5),
 }
 """Output pins with gearboxes: lines, start and probe; input pins: detectors and start."""
 CORNERS = {
@@ -38,13 +39,14 @@ CORNERS = {
     "orangecrab-85f": "UR",
     "ecpix5-85f-usb": "UR",
     "butterstick-85f-usb": "LL",
+    "ulx3s-85f-sdram": "UR",
 }
 """Place of the PLL: the corner of the die to which the reference pin leads."""
 FREE_PPB = 550_046
 
 
-# All of a ButterStick but the UART is in its build with USB.
-BUILDS = [(name, False) for name in PINS if name != "butterstick-85f"] + [("ulx3s-85f", True)]
+# All of a ButterStick but the UART is in its build with USB, all of a ULX3S in that with the SDRAM.
+BUILDS = [(name, False) for name in PINS if name not in ("butterstick-85f", "ulx3s-85f")] + [("ulx3s-85f", True)]
 
 
 @pytest.mark.slow
@@ -75,7 +77,8 @@ def test_build(tmp_path, name, free_running):
     # Flip-flops of the key bits from outside sit at their pads, beside the gearboxes.
     used = manifest["resources"]
     at_pads = sum(used[kind]["used"] for kind in ("IOLOGIC", "SIOLOGIC") if kind in used)
-    assert at_pads == sum(PINS[name]) + 5 * (name != "orangecrab-85f") + (name == "butterstick-85f-usb")
+    at_memory = 35 if name == "ulx3s-85f-sdram" else 0
+    assert at_pads == sum(PINS[name]) + 5 * (name != "orangecrab-85f") + (name == "butterstick-85f-usb") + at_memory
     # The words cross with room to spare even in a small design.
     crossings = manifest["timing"]["1"]["crossings_ns"]
     assert crossings["word_clock -> gear_clock"] < 4.9

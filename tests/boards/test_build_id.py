@@ -10,7 +10,7 @@ from qrelay.bitstream_file import BUILD_ID_COMMENT
 from qrelay.protocol.identity import Identity
 from qrelay_boards import boards, build
 from qrelay_boards.build_id import build_id, mark_config
-from qrelay_boards.ecp5_board import with_rings
+from qrelay_boards.ecp5_variants import with_rings
 
 BOARD = boards()["ulx3s-85f"]
 TOOLS = {"yosys": "package 1", "nextpnr-ecp5": "package 2"}
