@@ -20,6 +20,8 @@ OFFSET_WORDS = 2
 """Words that detector delays make up to: from the pad to the chain a hit takes part of these, which differs from
 bitstream to bitstream, and the delay of its detector takes the rest."""
 _CHANNEL_WORDS = 8
+APPROACH_HOPS = 6
+"""Registers on the way of the word phase from the pins to the first chain, which may be across the die."""
 
 CHAIN_PIN_LATENCY = OUTPUT_LATENCY + _CHANNEL_WORDS + OFFSET_WORDS
 """Words from `OutputPins.words` over a wire to the hits, with the delay that makes up for pad and chain."""
@@ -45,6 +47,29 @@ class HitDelay(wiring.Component):
             hits = later
         m.d.comb += self.delayed.eq(hits)
         return m
+
+
+def _phases(m, capture, detectors):
+    """A copy of the word phase for each channel, passed on from chain to chain as from pin to pin (`ecp5_x2`).
+
+    It alternates, so its complement one gear clock later is the phase again. A channel has a register of its own beside
+    that which passes on: its many loads may be anywhere on the die, and it with them. Registers of the same value start
+    from different levels, or synthesis would merge them, also with those of the pins, which have the same source.
+    """
+
+    def complement(phase, name, init):
+        later = Signal(name=name, init=init, reset_less=True)
+        m.d.gear += later.eq(~phase)
+        return later
+
+    for hop in range(APPROACH_HOPS):
+        capture = complement(capture, f"capture_{hop}", 1)
+    phases = []
+    for d in detectors:
+        between = complement(capture, f"capture_between_{d}", 1)
+        capture = complement(between, f"capture_onward_{d}", 1)
+        phases.append(complement(between, f"capture_of_{d}", 0))
+    return phases
 
 
 class ChainDetectors(wiring.Component):
@@ -75,18 +100,12 @@ class ChainDetectors(wiring.Component):
         m = Module()
         station = self.station
         m.submodules.oscillator = oscillator = FreeOscillator()
-        capture = self.capture
-        for d in self._detectors:
+        phases = _phases(m, self.capture, self._detectors)
+        for d, capture in zip(self._detectors, phases, strict=True):
             m.submodules[f"chain_{d}"] = chain = CarryChain()
             m.submodules[f"channel_{d}"] = channel = TdcChannel()
             # In the oscillator's domain, from which the way to the last tap may be longer than a gear clock.
             m.submodules[f"source_{d}"] = FFSynchronizer(station.oscillator[d], chain.use_oscillator, o_domain="osc")
-            # Passed on from chain to chain, as from pin to pin (`ecp5_x2`): it alternates, so its complement one gear
-            # clock later is the phase again.
-            for hop in range(2):
-                onward = Signal(name=f"capture_{d}_{hop}", reset_less=True)
-                m.d.gear += onward.eq(~capture)
-                capture = onward
             m.d.comb += [
                 chain.pad.eq(self.pads[d]),
                 chain.oscillator.eq(oscillator.level),

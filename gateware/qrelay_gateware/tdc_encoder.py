@@ -24,6 +24,8 @@ _BLOCK_TAPS = _BLOCK_GROUPS * GROUP_TAPS
 _MOST_TAPS = 512
 _BRANCH = 3
 """Blocks that one stage joins."""
+_FINE_BITS = 3
+"""Low bits of a group's number that are compared apart from the others."""
 EXTRA_BITS = 5
 _LATENCY_OF_ONE_BLOCK = 7
 _GROUP_BITS = (_MOST_TAPS // GROUP_TAPS).bit_length()
@@ -118,10 +120,13 @@ class TdcEncoder(wiring.Component):
 
         # 4: levels of groups; those of the time before the last capture are known.
         before = register(counts[0][2] | counts[0][3], "before", init=1)
+        # In two steps, as a comparison with all of a setting's bits would be the longest way of the channel.
+        from_high = _from_group(register, self.config.high_from, "high_from", groups)
+        from_low = _from_group(register, self.config.low_from, "low_from", groups)
         high = []
         for g, count in enumerate(counts):
-            known_high = register(self.config.high_from <= g, f"known_high_{g}", init=1)
-            known_low = register(self.config.low_from <= g, f"known_low_{g}")
+            known_high = register(from_high[g], f"known_high_{g}", init=1)
+            known_low = register(from_low[g], f"known_low_{g}")
             majority = count[2] | count[3]
             high.append(register((majority | (before & known_high)) & (before | ~known_low), f"high_{g}", init=1))
         # A high group has 4 to 8 ones: 0 to 4 beyond half. A low one has 0 to 3.
@@ -159,6 +164,21 @@ class TdcEncoder(wiring.Component):
             register(Cat(valid, (inside + outside)[:3], group, (total - valid)[:EXTRA_BITS]), "hit")
         )
         return m
+
+
+def _from_group(register, first, name, groups):
+    """For each group whether it is `first` or a later one, a clock after `first` was."""
+    fine, coarse = first[:_FINE_BITS], first[_FINE_BITS:]
+    within = [register(_is_one_of(fine, range(n + 1)), f"{name}_within_{n}") for n in range(1 << _FINE_BITS)]
+    rows = range(-(-groups >> _FINE_BITS))
+    before = [register(_is_one_of(coarse, range(row)), f"{name}_before_{row}") for row in rows]
+    at = [register(coarse == row, f"{name}_at_{row}") for row in rows]
+    places = [divmod(g, 1 << _FINE_BITS) for g in range(groups)]
+    return [before[row] | (at[row] & within[n]) for row, n in places]
+
+
+def _is_one_of(value, numbers):
+    return reduce(or_, [value == number for number in numbers], Const(0))
 
 
 def _threes(values):

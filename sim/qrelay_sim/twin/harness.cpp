@@ -266,9 +266,8 @@ void qrelay_station_step(void *handle, Batch *batch) {
         }
         top.noise = coin(noise, batch->noise_ones);
         if (batch->external_valid) top.external_bits = mixed(station.external) >> 60;
-        top.LINK(sdram, read_data) =
-            station.sdram.clock(top.LINK(sdram, command), top.LINK(sdram, bank), top.LINK(sdram, address),
-                                top.LINK(sdram, data));
+        station.sdram.clock(top.LINK(sdram, command), top.LINK(sdram, bank), top.LINK(sdram, address),
+                            top.LINK(sdram, data), top.LINK(sdram, read_data));
         const bool rx_valid = rx_used < batch->rx_size;
         top.LINK(rx, valid) = rx_valid;
         if (rx_valid) top.LINK(rx, payload) = batch->rx[rx_used];
