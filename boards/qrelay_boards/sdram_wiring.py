@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 __all__ = ["SdramWiring"]
 
+_FIXED = ("cke", "cs")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SdramWiring:
@@ -44,12 +46,12 @@ class SdramWiring:
     @property
     def pads(self) -> tuple[str, ...]:
         """Beginnings of the names of the pads that are not at one level for good."""
-        return tuple(f"sdram_0__{name}_" for name in self.buses if name not in ("cke", "cs", "mask"))
+        return tuple(f"sdram_0__{name}_" for name in self.buses if name not in _FIXED)
 
     @property
     def pad_cells(self) -> int:
         """Registers in pads: one at each of these."""
-        return sum(len(pins) for name, pins in self.buses.items() if name not in ("cke", "cs", "mask"))
+        return sum(len(pins) for name, pins in self.buses.items() if name not in _FIXED)
 
     @property
     def cells(self) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Key bits from outside, such as a quantum random number generator: used in place of drawn ones, kept to be read."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -36,12 +36,14 @@ class ExternalBits(wiring.Component):
     one needs announcements that come back within the ring, so the first kind serves short runs only.
 
     In an SDRAM the last `UNSETTLED_WORDS` words are not kept yet while the run goes on, and nothing is before the
-    memory is ready. `status.lookback` is 0 until then, and ends at its largest value where the ring is larger.
+    memory is ready. `status.lookback` is 0 until then, and ends at its largest value where the ring is larger. The
+    memory starts anew whenever the clock is lost, without which it is not refreshed: all that it held is forgotten.
 
     A word of a quantum segment for which no bits came is not drawn, and no word after it is until the next arm.
 
-    Latency: an input is used in the second word after it came. An answer takes 6 words, 40 from an SDRAM.  Reset:
-    nothing kept.  Overflow: the ring is overwritten; `ask` while busy begins anew.
+    Latency: an input is used in the second word after it came. An answer takes 7 words, 54 at most from an SDRAM.
+    Reset: nothing kept.  Overflow: the ring is overwritten; `ask` while busy begins anew. With `config.enable` low in a
+    word of the run all words before it are forgotten.
 
     Parameters
     ----------
@@ -60,6 +62,8 @@ class ExternalBits(wiring.Component):
         That of the word for which `key_bits` are.
     arm : In(1)
         A run begins: forget failure and bits.
+    clock_locked : In(1)
+        The word clock is good; of interest to an SDRAM only.
     replaces : Out(1)
         `key_bits` are to be used.
     key_bits : Out(4)
@@ -80,6 +84,7 @@ class ExternalBits(wiring.Component):
     valid: In(1)
     tick: In(Tick)
     arm: In(1)
+    clock_locked: In(1)
     replaces: Out(1)
     key_bits: Out(SLOTS_PER_WORD)
     blocked: Out(1)
@@ -102,7 +107,8 @@ class ExternalBits(wiring.Component):
             return m
         chip = self._chip is not None
         if chip:
-            m.submodules.ring = ring = SdramRing(self._chip)
+            ring = SdramRing(self._chip)
+            m.submodules.ring = ResetInserter(~self.clock_locked)(ring)
             connect(m, ring.pins, flipped(self.sdram))
             kept_words = ring.words - UNSETTLED_WORDS
             stored, found = ring.bits, ring.answer
@@ -142,7 +148,10 @@ class ExternalBits(wiring.Component):
             m.d.sync += [newest.eq(self.tick.slot_word), stored.eq(self.key_bits)]
             with m.If((kept != kept_words) & ring.ready if chip else kept != kept_words):
                 m.d.sync += kept.eq(kept + 1)
-        with m.If(self.arm):
+        forget = self.arm | (self.tick.running & ~enable)
+        if chip:
+            forget |= ~self.clock_locked | ring.overrun
+        with m.If(forget):
             m.d.sync += kept.eq(0)
         if chip:
             m.d.comb += [ring.word.eq(newest), ring.write.eq(write)]
@@ -155,6 +164,7 @@ class ExternalBits(wiring.Component):
         slot = Signal(SLOT_BITS)
         slot_word = slot[_LANE_BITS:]
         age = Signal(SLOT_WORD_BITS + 1)
+        then_kept = Signal.like(kept)
         word = Signal(SLOTS_PER_WORD)
         lookback = min(SLOTS_PER_WORD * kept_words, _MOST_LOOKBACK)
         m.d.comb += [
@@ -170,7 +180,9 @@ class ExternalBits(wiring.Component):
             self.status.failed.eq(lost),
         ]
         m.d.sync += self.value.eq(answer.data)
-        with m.FSM():
+        # `ask` in the middle of an answer: that answer is one to a question of before, and counts for nothing.
+        stale = Signal()
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 with m.If(left != 0):
                     m.next = "READ"
@@ -178,9 +190,6 @@ class ExternalBits(wiring.Component):
                 m.next = "ADD"
             with m.State("ADD"):
                 m.d.sync += slot.eq(self.config.base + question.data)
-                if chip:
-                    was_quiet = Signal()
-                    m.d.sync += was_quiet.eq(ring.quiet)
                 m.next = "LOOK"
             with m.State("LOOK"):
                 if chip:
@@ -190,20 +199,26 @@ class ExternalBits(wiring.Component):
                 else:
                     m.next = "AGE"
             with m.State("AGE"):
-                m.d.sync += [word.eq(found), age.eq(newest - slot_word)]
+                m.d.sync += [word.eq(found), age.eq(newest - slot_word), then_kept.eq(kept)]
                 m.next = "JUDGE"
             with m.State("JUDGE"):
-                is_kept = ~age[len(kept) :].any() & (age[: len(kept)] < kept)
+                is_kept = ~age[len(kept) :].any() & (age[: len(kept)] < then_kept)
                 if chip:
-                    is_kept &= (was_quiet & ring.quiet) | (age >= UNSETTLED_WORDS)
+                    # A read is over sooner than a line is written: if all is quiet now, it saw the last one.
+                    is_kept &= ring.quiet | (age >= UNSETTLED_WORDS)
                 bit = word.bit_select(slot[:_LANE_BITS], 1)
                 m.d.sync += answer_write.data.eq(Mux(is_kept, Cat(bit, 1), 0))
                 m.next = "WRITE"
             with m.State("WRITE"):
-                m.d.comb += answer_write.en.eq(1)
-                m.d.sync += [answered.eq(answered + 1), left.eq(left - 1)]
+                with m.If(~stale):
+                    m.d.comb += answer_write.en.eq(1)
+                    m.d.sync += [answered.eq(answered + 1), left.eq(left - 1)]
+                m.d.sync += stale.eq(0)
                 m.next = "IDLE"
-        # Begins anew also in the middle of an answer, whose result then goes to the first entry, to be overwritten.
         with m.If(self.config.ask.any()):
-            m.d.sync += [left.eq(self.config.ask), answered.eq(0)]
+            m.d.sync += [
+                left.eq(self.config.ask),
+                answered.eq(0),
+                stale.eq(~(fsm.ongoing("IDLE") | fsm.ongoing("WRITE"))),
+            ]
         return m

@@ -16,6 +16,8 @@ READ_CLOCKS = range(3, 10)
 """Clocks from a read command at the port to its data at the port that the controller can wait for."""
 _BITS = 16
 _CAS_LATENCY = 2
+_MOST_CLOCK_HZ = 100_000_000
+"""Of chips of grade -7 with this latency."""
 _A10 = 1 << 10
 """Address bit 10 of a precharge: all banks."""
 
@@ -33,7 +35,7 @@ class Command(enum.Enum, shape=3):
 
 
 class SdramPins(wiring.Signature):
-    """Pins of the chip as the controller sees them; clock enable is high, chip select and data masks are low."""
+    """Pins of the chip as the controller sees them; clock enable is high, chip select is low."""
 
     def __init__(self):
         super().__init__(
@@ -43,6 +45,7 @@ class SdramPins(wiring.Signature):
                 "address": Out(13),
                 "data": Out(_BITS),
                 "drive": Out(1),
+                "mask": Out(1, init=1),
                 "read_data": In(_BITS),
             }
         )
@@ -61,16 +64,24 @@ class SdramChip:
     clock_hz: Fraction = Fraction(76_130_000)
     power_up_us: int = 200
     """Before the first command."""
-    activate_to_access_ns: int = 20
+    activate_to_access_ns: int = 21
     """tRCD."""
-    precharge_ns: int = 20
+    precharge_ns: int = 21
     """tRP."""
+    write_ns: int = 15
+    """tWR."""
     refresh_ns: int = 70
     """tRFC, and tRC."""
     active_ns: int = 50
     """tRAS."""
     refresh_interval_ns: int = 7812
     """On average: 8192 rows in 64 ms."""
+
+    def __post_init__(self) -> None:
+        if self.clock_hz > _MOST_CLOCK_HZ:
+            raise ValueError(
+                f"clock of {self.clock_hz} Hz: with a CAS latency of two, chips go up to {_MOST_CLOCK_HZ} Hz"
+            )
 
     @property
     def address_bits(self) -> int:
@@ -85,7 +96,8 @@ class SdramChip:
 class Sdram(wiring.Component):
     """Serve lines to be written and words to be read, one at a time, a line first.
 
-    After power-up the chip is set to bursts of one word and a CAS latency of two clocks. Every access opens a row and
+    After power-up, during which the data masks are high, as some data sheets want it, the chip is set to bursts of one
+    word and a CAS latency of two clocks. Every access opens a row and
     closes it: a line takes 14 clocks, a read 15 at most, a refresh 6 (at 76.13 MHz), so that a line that is asked for
     every 32 clocks is written before the next.
 
@@ -189,7 +201,7 @@ class Sdram(wiring.Component):
                 m.d.sync += issue(Command.MODE, clocks=2, bank=0, address=_CAS_LATENCY << 4)
                 m.next = "READY"
             with m.State("READY"):
-                m.d.sync += self.ready.eq(1)
+                m.d.sync += [self.ready.eq(1), pins.mask.eq(0)]
                 m.next = "IDLE"
             with m.State("IDLE"):
                 m.d.sync += [index.eq(0), writing.eq(self.write)]
@@ -213,7 +225,7 @@ class Sdram(wiring.Component):
                 m.d.sync += issue(Command.WRITE, address=at.column | index, data=self.value)
                 m.d.sync += index.eq(index + 1)
                 with m.If(index == LINE_WORDS - 1):
-                    m.d.sync += pause.eq(1)  # tWR: two clocks from the last word to the end of the row
+                    m.d.sync += pause.eq(chip.clocks(chip.write_ns) - 1)
                     m.next = "CLOSE"
             with m.State("READ"):
                 m.d.sync += [*issue(Command.READ, address=at.column), pause.eq(self.read_clocks)]

@@ -26,15 +26,17 @@ class SdramRing(wiring.Component):
     """Keep four bits for every word, under the word's slot index / 4 modulo the size of the ring.
 
     Words are gathered to lines of 32, in a buffer of two lines, and a line is written while the next one fills. Where
-    writing pauses in the middle of a line, the rest of it is filled with zeros, so that a run's last words reach the
-    memory too; it goes on with the beginning of another line.
+    writing ends in the middle of a line, the rest of it is filled with zeros, so that a run's last words reach the
+    memory too. A run that begins so soon after another that a line is complete before the last one is written loses
+    words, and `overrun` tells.
 
-    After power-up the ring proves the memory: it writes lines whose addresses differ in one bit each, reads them back,
-    and takes the first of `READ_CLOCKS` with which all of them are right. Which one that is depends on the cells in
-    the pads. With none it starts again, so `ready` stays low without a chip or with a broken one.
+    After power-up the ring tests the way to the memory: it writes lines whose addresses differ in one bit each, reads
+    them back, and takes the first of `READ_CLOCKS` with which all of them are right. Which one that is depends on the
+    cells in the pads. With none it starts again, so `ready` stays low without a chip or with a wrong connection. Cells
+    that lose their content later are not noticed.
 
     Latency: a word is in the memory `UNSETTLED_WORDS` words after it came at the latest, `quiet` says that all are. An
-    answer takes 10 to 32 words.  Reset: power-up of the chip, then its test, 0.5 ms in all at most.  Overflow: the
+    answer takes 8 to 47 words.  Reset: power-up of the chip, then its test, 0.5 ms in all at most.  Overflow: the
     oldest line is overwritten; words that come before `ready` are lost.
 
     Parameters
@@ -49,6 +51,8 @@ class SdramRing(wiring.Component):
     ready : Out(1)
     quiet : Out(1)
         Nothing is on its way to the memory.
+    overrun : Out(1)
+        One clock: words are lost, and what was written since the run began means nothing.
     ask, asked : In(1), In(46)
         A word is to be read; both hold until `answered`.
     answered, answer : Out(1), Out(4)
@@ -67,6 +71,7 @@ class SdramRing(wiring.Component):
                 "bits": In(SLOTS_PER_WORD),
                 "ready": Out(1),
                 "quiet": Out(1),
+                "overrun": Out(1),
                 "ask": In(1),
                 "asked": In(SLOT_WORD_BITS),
                 "answered": Out(1),
@@ -109,6 +114,7 @@ class SdramRing(wiring.Component):
             m.d.sync += [full.eq(1), line.eq(word[_PLACE_BITS:])]
         with m.Elif(sdram.written):
             m.d.sync += full.eq(0)
+        m.d.comb += self.overrun.eq(put & place.all() & full & ~sdram.written)
         m.d.comb += [drain.addr.eq(Cat(sdram.index, line[0])), self.quiet.eq(~(self.write | put | full))]
 
         # The proof: line 0 (whose `number` is that of the last bit inside a line), then those with one address bit.

@@ -310,6 +310,7 @@ class Station(wiring.Component):
             external.valid.eq(self.external_valid),
             external.tick.eq(sequencer.tick),
             external.arm.eq(arm),
+            external.clock_locked.eq(self.clock_locked),
             external.address.eq(bank.read_external.address),
             bank.read_external.value.eq(external.value),
             external.offsets.address.eq(bank.table_offsets.address),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .board import Board
 from .errors import RunError
 from .protocol.choice import PHASE_BITS
-from .protocol.registers import window
+from .protocol.registers import register, window
 
 __all__ = ["ExternalBits"]
 
@@ -17,6 +17,7 @@ _SPAN_SLOTS = 1 << 32
 """Reach of an offset from the base of a request."""
 _KEY_BIT = PHASE_BITS - 1
 _READY_LIMIT_S = 1.0
+_MOST_LOOKBACK_SLOTS = (1 << register("external.lookback")[1].width) - 1
 _LIVE_LOOKBACK_SLOTS = 10_000_000
 """Where so many slots are kept, 33 ms, a host reads their bits while the run goes on."""
 
@@ -78,6 +79,8 @@ class ExternalBits:
             raise RunError(
                 f"station {self.board.identity.board!r}: {np.count_nonzero(~kept)} of {len(kept)} external key bits "
                 f"are lost, the first of slot {int(slots[np.argmin(kept)])}: the station keeps {self.lookback} slots"
+                f"{' or more' if self.lookback == _MOST_LOOKBACK_SLOTS else ''}, and the host was later than that, or "
+                "its clock was lost"
             )
         return (draws & np.uint16(0xFFFF ^ 1 << _KEY_BIT)) | bits.astype(np.uint16) << np.uint16(_KEY_BIT)
 
@@ -91,7 +94,9 @@ class ExternalBits:
     def _answers(self, slots: NDArray[np.uint64]) -> NDArray[np.uint8]:
         base = int(slots[0])
         self.board.write_table("offsets", (slots - np.uint64(base)).astype(np.int64))
-        self.board.write_many({"external.base": base, "external.ask": len(slots)})
+        # One after the other: a base that was lost on the way must not be asked for.
+        self.board.write("external.base", base)
+        self.board.write("external.ask", len(slots))
         began = time.monotonic()
         while self.board.read("external.answered") != len(slots):
             if time.monotonic() - began > _STANDSTILL_S:

@@ -77,7 +77,7 @@ def test_build(tmp_path, name, free_running):
     # Flip-flops of the key bits from outside sit at their pads, beside the gearboxes.
     used = manifest["resources"]
     at_pads = sum(used[kind]["used"] for kind in ("IOLOGIC", "SIOLOGIC") if kind in used)
-    at_memory = 35 if name == "ulx3s-85f-sdram" else 0
+    at_memory = 37 if name == "ulx3s-85f-sdram" else 0
     assert at_pads == sum(PINS[name]) + 5 * (name != "orangecrab-85f") + (name == "butterstick-85f-usb") + at_memory
     # The words cross with room to spare even in a small design.
     crossings = manifest["timing"]["1"]["crossings_ns"]

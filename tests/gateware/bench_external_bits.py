@@ -12,7 +12,7 @@ from qrelay_gateware.layouts import config_layout
 
 CONFIG = config_layout("external")
 CHIP = "CHIP" in os.environ
-ANSWER_WORDS = 40 if CHIP else 8
+ANSWER_WORDS = 54 if CHIP else 8
 READY_WORDS = 10_000
 
 
@@ -24,7 +24,7 @@ async def step_chip(dut):
     chip = ChipModel(power_up_ns=2000)
     while True:
         await FallingEdge(dut.clk)
-        pins = (getattr(dut, f"sdram__{name}") for name in ("command", "bank", "address", "data", "drive"))
+        pins = (getattr(dut, f"sdram__{name}") for name in ("command", "bank", "address", "data", "drive", "mask"))
         word = chip.clock(*(int(pin.value) for pin in pins))
         await RisingEdge(dut.clk)
         # With the registers: what the chip gives comes from a register in the pad.
@@ -39,6 +39,7 @@ async def as_the_golden_model(dut, index):
     for name in (*columns, "arm", "address", "offsets__enable"):
         getattr(dut, name).value = 0
     dut.config.value = config()
+    dut.clock_locked.value = 1
     if CHIP:
         cocotb.start_soon(step_chip(dut))
     await reset(dut)

@@ -77,7 +77,7 @@ class PinnedStation(wiring.Component):
         if self._chained:
             self._channels(m)
         sdram = station.sdram
-        for name in ("command", "bank", "address", "data", "drive"):
+        for name in ("command", "bank", "address", "data", "drive", "mask"):
             m.d.comb += getattr(self.sdram, name).eq(getattr(sdram, name))
         m.d.sync += sdram.read_data.eq(self.sdram.read_data)
         for name in _REGISTERED[self._chained :]:
