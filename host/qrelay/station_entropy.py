@@ -203,7 +203,9 @@ class StationEntropy:
     def _answers(self, slots: NDArray[np.uint64], place: int) -> NDArray[np.uint16]:
         base = int(slots[0])
         self.board.write_table("offsets", (slots - np.uint64(base)).astype(np.int64))
-        self.board.write_many({"entropy.regenerate_base": base, "entropy.regenerate": len(slots)})
+        # One after the other: a base that was lost on the way must not be asked for.
+        self.board.write("entropy.regenerate_base", base)
+        self.board.write("entropy.regenerate", len(slots))
         began = time.monotonic()
         while self.board.read("entropy.answered") != len(slots):
             if time.monotonic() - began > _STANDSTILL_S:
