@@ -12,12 +12,20 @@ from qrelay.protocol.identity import Capability
 from qrelay.protocol.packets import EVENT_BASE, MAX_WORDS, PacketKind, frame_packet, parse_packet
 from qrelay.protocol.records import RecordKind
 from qrelay.protocol.registers import register, window
+from qrelay_gateware.external_bits import RING_WORDS
 from qrelay_sim.golden.events import EventAccount
 from qrelay_sim.twin.identity import TWIN_FACTS
 
 __all__ = ["FACTS", "StationBench"]
 
-FACTS = dataclasses.replace(TWIN_FACTS, chains=0b1111, capabilities=TWIN_FACTS.capabilities | Capability.FINE_DELAY)
+FACTS = dataclasses.replace(
+    TWIN_FACTS,
+    chains=0b1111,
+    capabilities=TWIN_FACTS.capabilities | Capability.FINE_DELAY,
+    # External bits in block RAMs, as on most boards; the twin has the SDRAM.
+    external_chip=None,
+    external_ring_words=RING_WORDS,
+)
 """A station with all that any station has."""
 
 
