@@ -26,7 +26,7 @@ PIN_LATENCY = 6
 (tests). The delays of real pads and gearboxes are measured by a loop from the start output to the start input."""
 
 
-APPROACH_HOPS = 2
+APPROACH_HOPS = 4
 """Registers on the way of the word phase to the first pin."""
 
 
