@@ -51,7 +51,7 @@ class TdcChannel(wiring.Component):
     taps : In(taps)
         Domain ``gear``, tap 0 the newest.
     capture : In(1)
-        Word phase in the domain ``gear``: high in the gear period that ends in the middle of a word.
+        Word phase in the domain ``gear``, alternating: high in the gear period that ends in the middle of a word.
     config : In(TdcConfig)
     table : In(TableWrite)
         In a word with `enable`, code `address` takes the time `value`; at most one write per word.
@@ -97,9 +97,13 @@ class TdcChannel(wiring.Component):
             enable.eq(self.table.enable),
             settings.eq(self.config),
         ]
+        # The phase alternates, so its complement a gear clock later is the phase again: in a register of its own, as
+        # the settings are where the station is and the hits where the chain is.
+        enter = Signal(init=1, reset_less=True)
+        m.d.gear += enter.eq(~self.capture)
         own_settings = Signal(TdcConfig, reset_less=True)
         write = Signal(data.StructLayout({"address": asked.shape(), "value": value.shape(), "enable": 1}))
-        with m.If(self.capture):
+        with m.If(enter):
             m.d.gear += [own_settings.eq(settings), write.eq(Cat(asked, value, enable))]
         m.d.comb += [
             encoder.config.eq(own_settings),
