@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from qrelay.protocol import PROTOCOL_HASH
-from qrelay_gateware.station import GATEWARE_VERSION, BoardFacts, Station
+from qrelay_gateware.board_facts import GATEWARE_VERSION, BoardFacts
+from qrelay_gateware.station import Station
 
 from .board import Board
 from .build_id import build_id, mark_config

@@ -379,10 +379,10 @@ def ecp5_board(
 
 
 def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:
+    from qrelay_gateware.board_facts import BoardFacts
     from qrelay_gateware.edge_to_click import EdgeToClick
     from qrelay_gateware.external_bits import RING_WORDS
     from qrelay_gateware.sdram import SdramChip
-    from qrelay_gateware.station import BoardFacts
 
     from .ecp5_detectors import CHAIN_PIN_LATENCY
     from .ecp5_x2 import OUTPUT_LATENCY, PIN_LATENCY

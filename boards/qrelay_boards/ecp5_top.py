@@ -90,7 +90,7 @@ class Ecp5Top(Elaboratable):
         from .ecp5_usb import add_usb_link
 
         wiring = self._wiring
-        board = self._station.identity.board
+        board = self._station.facts.board
         return add_usb_link(m, platform, wiring.ulpi, wiring.level, board, Fraction(wiring.oscillator_hz))
 
     def _resources(self, platform):

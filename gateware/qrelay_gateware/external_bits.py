@@ -8,18 +8,17 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from qrelay.protocol.registers import register, window
 from qrelay.protocol.units import SLOT_BITS, SLOT_WORD_BITS, SLOTS_PER_WORD
 
+from .block_ring import BlockRing
 from .layouts import Segment, Tick, config_layout, status_layout, table_write
-from .sdram import SdramChip, SdramPins
-from .sdram_ring import UNSETTLED_WORDS, SdramRing
+from .sdram import SdramPins
+from .sdram_ring import SdramRing
 
-__all__ = ["RING_WORDS", "SPARE_WORDS", "ExternalBits"]
+__all__ = ["RING_WORDS", "ExternalBits"]
 
 _DEPTH = window("offsets").depth
 _LANE_BITS = (SLOTS_PER_WORD - 1).bit_length()
 RING_WORDS = 1 << 15
-"""Words in the ring of stations with such an input: eight block RAMs."""
-SPARE_WORDS = 8
-"""Words of the ring that are not answered for: they may be overwritten while an answer is on its way."""
+"""Words in the ring of boards with such an input and no memory chip: eight block RAMs."""
 _MOST_LOOKBACK = (1 << register("external.lookback")[1].width) - 1
 
 
@@ -27,30 +26,29 @@ class ExternalBits(wiring.Component):
     """Four bits per word from outside; the ring of the last words keeps them until they are asked for.
 
     With `config.enable` each drawn slot takes the bit of its lane as bit 3 of its phase. These bits cannot be drawn
-    again, so those of the last `ring_words - SPARE_WORDS` words of the run stand in a ring. `config.ask` n takes the
-    first n of the offsets, adds each to `config.base`, and answers with the bit of that slot and whether it is kept: a
-    slot that is overwritten, was never reached, or belongs to an earlier run is not, and its answer is 0.
+    again, so those of the last words of the run stand in a ring, `ring.unsettled_words` fewer than it has.
+    `config.ask` n takes the first n of the offsets, adds each to `config.base`, and answers with the bit of that slot
+    and whether it is kept: a slot that is overwritten, was never reached, or belongs to an earlier run is not, and its
+    answer is 0.
 
-    The time to ask is that of the ring, 4 * ring_words / 304.52 MHz: 430 us with 32,768 words in eight block RAMs,
-    880 ms in an SDRAM of 32 Mbyte. A run that is shorter than the ring keeps all its bits until the next arm. A longer
-    one needs announcements that come back within the ring, so the first kind serves short runs only.
+    The time to ask is that of the ring, 13.1 ns a word: 430 us with 32,768 words in eight block RAMs, 880 ms in an
+    SDRAM of 32 Mbyte. A run that is shorter than the ring keeps all its bits until the next arm. A longer one needs
+    announcements that come back within the ring, so the first kind serves short runs only.
 
-    In an SDRAM the last `UNSETTLED_WORDS` words are not kept yet while the run goes on, and nothing is before the
-    memory is ready. `status.lookback` is 0 until then, and ends at its largest value where the ring is larger. The
-    memory starts anew whenever the clock is lost, without which it is not refreshed: all that it held is forgotten.
+    The last `ring.unsettled_words` words are not kept yet while the run goes on, and nothing is before the memory is
+    ready. `status.lookback` is 0 until then, and ends at its largest value where the ring is larger. The ring starts
+    anew whenever the clock is lost, without which an SDRAM is not refreshed: all that it held is forgotten.
 
     A word of a quantum segment for which no bits came is not drawn, and no word after it is until the next arm.
 
-    Latency: an input is used in the second word after it came. An answer takes 7 words, 54 at most from an SDRAM.
+    Latency: an input is used in the second word after it came. An answer takes 9 words, from an SDRAM 54 at most.
     Reset: nothing kept.  Overflow: the ring is overwritten; `ask` while busy begins anew. With `config.enable` low in a
     word of the run all words before it are forgotten.
 
     Parameters
     ----------
-    ring_words : int
-        Words in a ring of block RAMs, a power of two; 0: there is no such input, and `config` does nothing.
-    chip : SdramChip
-        Memory for the ring instead; `ring_words` is not looked at.
+    ring : BlockRing or SdramRing
+        None: there is no such input, and `config` does nothing.
 
     Ports
     -----
@@ -63,7 +61,7 @@ class ExternalBits(wiring.Component):
     arm : In(1)
         A run begins: forget failure and bits.
     clock_locked : In(1)
-        The word clock is good; of interest to an SDRAM only.
+        The word clock is good.
     replaces : Out(1)
         `key_bits` are to be used.
     key_bits : Out(4)
@@ -76,6 +74,8 @@ class ExternalBits(wiring.Component):
         Answers, bit 0 the bit, bit 1 it is kept; `value` is what stood at `address` two clocks before.
     sdram : Out(SdramPins())
         Pins of the chip, where there is one.
+    busy : Out(1)
+        Without an input and with `config.enable` low the block has something to do: an answer, or the memory's start.
     """
 
     config: In(config_layout("external"))
@@ -93,30 +93,21 @@ class ExternalBits(wiring.Component):
     address: In(range(_DEPTH))
     value: Out(32)
     sdram: Out(SdramPins())
+    busy: Out(1)
 
-    def __init__(self, ring_words: int, chip: SdramChip | None = None):
-        if ring_words and (ring_words & (ring_words - 1) or ring_words <= SPARE_WORDS):
-            raise ValueError(f"ring of {ring_words} words; give a power of two above {SPARE_WORDS}, or 0 for no input")
-        self._ring_words = ring_words
-        self._chip = chip
+    def __init__(self, ring: BlockRing | SdramRing | None):
+        self._ring = ring
         super().__init__()
 
     def elaborate(self, platform):
         m = Module()
-        if not self._ring_words and self._chip is None:
+        ring = self._ring
+        if ring is None:
             return m
-        chip = self._chip is not None
-        if chip:
-            ring = SdramRing(self._chip)
-            m.submodules.ring = ResetInserter(~self.clock_locked)(ring)
+        m.submodules.ring = ResetInserter(~self.clock_locked)(ring)
+        if isinstance(ring, SdramRing):
             connect(m, ring.pins, flipped(self.sdram))
-            kept_words = ring.words - UNSETTLED_WORDS
-            stored, found = ring.bits, ring.answer
-        else:
-            m.submodules.ring = ring = Memory(shape=SLOTS_PER_WORD, depth=self._ring_words, init=[])
-            ring_write, ring_read = ring.write_port(), ring.read_port()
-            kept_words = self._ring_words - SPARE_WORDS
-            stored, found = ring_write.data, ring_read.data
+        kept_words = ring.words - ring.unsettled_words
         m.submodules.questions = questions = Memory(shape=32, depth=_DEPTH, init=[])
         m.submodules.answers = answers = Memory(shape=2, depth=_DEPTH, init=[])
         question_write, question = questions.write_port(), questions.read_port()
@@ -145,18 +136,12 @@ class ExternalBits(wiring.Component):
         write = Signal()
         m.d.sync += write.eq(enable & self.tick.running & ~missing & ~lost)
         with m.If(enable & self.tick.running & ~missing & ~lost):
-            m.d.sync += [newest.eq(self.tick.slot_word), stored.eq(self.key_bits)]
-            with m.If((kept != kept_words) & ring.ready if chip else kept != kept_words):
+            m.d.sync += [newest.eq(self.tick.slot_word), ring.bits.eq(self.key_bits)]
+            with m.If((kept != kept_words) & ring.ready):
                 m.d.sync += kept.eq(kept + 1)
-        forget = self.arm | (self.tick.running & ~enable)
-        if chip:
-            forget |= ~self.clock_locked | ring.overrun
-        with m.If(forget):
+        with m.If(self.arm | (self.tick.running & ~enable) | ~self.clock_locked | ring.overrun):
             m.d.sync += kept.eq(0)
-        if chip:
-            m.d.comb += [ring.word.eq(newest), ring.write.eq(write)]
-        else:
-            m.d.comb += [ring_write.addr.eq(newest), ring_write.en.eq(write)]
+        m.d.comb += [ring.word.eq(newest), ring.write.eq(write)]
 
         # Out of the ring.
         answered = Signal(range(_DEPTH + 1))
@@ -172,11 +157,11 @@ class ExternalBits(wiring.Component):
             question_write.data.eq(self.offsets.value),
             question_write.en.eq(self.offsets.enable),
             question.addr.eq(answered),
-            (ring.asked if chip else ring_read.addr).eq(slot_word),
+            ring.asked.eq(slot_word),
             answer.addr.eq(self.address),
             answer_write.addr.eq(answered),
             self.status.answered.eq(answered),
-            self.status.lookback.eq(Mux(ring.ready, lookback, 0) if chip else lookback),
+            self.status.lookback.eq(Mux(ring.ready, lookback, 0)),
             self.status.failed.eq(lost),
         ]
         m.d.sync += self.value.eq(answer.data)
@@ -192,20 +177,16 @@ class ExternalBits(wiring.Component):
                 m.d.sync += slot.eq(self.config.base + question.data)
                 m.next = "LOOK"
             with m.State("LOOK"):
-                if chip:
-                    m.d.comb += ring.ask.eq(1)
-                    with m.If(ring.answered):
-                        m.next = "AGE"
-                else:
+                m.d.comb += ring.ask.eq(1)
+                with m.If(ring.answered):
                     m.next = "AGE"
             with m.State("AGE"):
-                m.d.sync += [word.eq(found), age.eq(newest - slot_word), then_kept.eq(kept)]
+                m.d.sync += [word.eq(ring.answer), age.eq(newest - slot_word), then_kept.eq(kept)]
                 m.next = "JUDGE"
             with m.State("JUDGE"):
-                is_kept = ~age[len(kept) :].any() & (age[: len(kept)] < then_kept)
-                if chip:
-                    # A read is over sooner than a line is written: if all is quiet now, it saw the last one.
-                    is_kept &= ring.quiet | (age >= UNSETTLED_WORDS)
+                # If all is quiet now, the read came after the last write.
+                settled = ring.quiet | (age >= ring.unsettled_words)
+                is_kept = ~age[len(kept) :].any() & (age[: len(kept)] < then_kept) & settled
                 bit = word.bit_select(slot[:_LANE_BITS], 1)
                 m.d.sync += answer_write.data.eq(Mux(is_kept, Cat(bit, 1), 0))
                 m.next = "WRITE"
@@ -215,6 +196,7 @@ class ExternalBits(wiring.Component):
                     m.d.sync += [answered.eq(answered + 1), left.eq(left - 1)]
                 m.d.sync += stale.eq(0)
                 m.next = "IDLE"
+        m.d.comb += self.busy.eq((left != 0) | ~fsm.ongoing("IDLE") | ~ring.ready | ~ring.quiet)
         with m.If(self.config.ask.any()):
             m.d.sync += [
                 left.eq(self.config.ask),

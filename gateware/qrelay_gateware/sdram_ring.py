@@ -3,13 +3,14 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import Out, connect, flipped
 
 from qrelay.protocol.units import SLOT_WORD_BITS, SLOTS_PER_WORD
 
+from .block_ring import RING_PORTS
 from .sdram import LINE_WORDS, READ_CLOCKS, Sdram, SdramChip, SdramPins
 
-__all__ = ["UNSETTLED_WORDS", "SdramRing"]
+__all__ = ["SdramRing"]
 
 _BITS = 16
 _PARTS = _BITS // SLOTS_PER_WORD
@@ -18,8 +19,6 @@ _PART_BITS = (_PARTS - 1).bit_length()
 _INDEX_BITS = (LINE_WORDS - 1).bit_length()
 _PLACE_BITS = _PART_BITS + _INDEX_BITS
 """Of a word's place in its line."""
-UNSETTLED_WORDS = 2 << _PLACE_BITS
-"""The last words of a run may be on their way to the memory while it goes on; no older ones."""
 
 
 class SdramRing(wiring.Component):
@@ -35,7 +34,7 @@ class SdramRing(wiring.Component):
     cells in the pads. With none it starts again, so `ready` stays low without a chip or with a wrong connection. Cells
     that lose their content later are not noticed.
 
-    Latency: a word is in the memory `UNSETTLED_WORDS` words after it came at the latest, `quiet` says that all are. An
+    Latency: a word is in the memory `unsettled_words` words after it came at the latest, `quiet` says that all are. An
     answer takes 8 to 47 words.  Reset: power-up of the chip, then its test, 0.5 ms in all at most.  Overflow: the
     oldest line is overwritten; words that come before `ready` are lost.
 
@@ -46,38 +45,18 @@ class SdramRing(wiring.Component):
     Ports
     -----
     pins : Out(SdramPins())
-    write, word, bits : In(1), In(46), In(4)
-        Word of the run and its bits; while `write` is high, `word` counts up.
-    ready : Out(1)
-    quiet : Out(1)
-        Nothing is on its way to the memory.
-    overrun : Out(1)
-        One clock: words are lost, and what was written since the run began means nothing.
-    ask, asked : In(1), In(46)
-        A word is to be read; both hold until `answered`.
-    answered, answer : Out(1), Out(4)
-        One clock: `answer` is what stands at its place in the ring.
+    RING_PORTS, of which `ready` rises after the test, and `overrun` tells for one clock that words are lost and that
+    what was written since the run began means nothing.
     """
+
+    unsettled_words = 2 << _PLACE_BITS
+    """The last words of a run may be on their way to the memory while it goes on; no older ones."""
 
     def __init__(self, chip: SdramChip):
         self._chip = chip
         self.words = _PARTS << chip.address_bits
         """Station words in the ring."""
-        super().__init__(
-            {
-                "pins": Out(SdramPins()),
-                "write": In(1),
-                "word": In(SLOT_WORD_BITS),
-                "bits": In(SLOTS_PER_WORD),
-                "ready": Out(1),
-                "quiet": Out(1),
-                "overrun": Out(1),
-                "ask": In(1),
-                "asked": In(SLOT_WORD_BITS),
-                "answered": Out(1),
-                "answer": Out(SLOTS_PER_WORD),
-            }
-        )
+        super().__init__({"pins": Out(SdramPins()), **RING_PORTS})
 
     def elaborate(self, platform):
         m = Module()

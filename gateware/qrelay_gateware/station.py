@@ -1,22 +1,21 @@
 """A whole station: one design for every role, of which a board adds only clocks, pins and detector PHY."""
 
-from dataclasses import asdict, dataclass
-from fractions import Fraction
-
 from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from qrelay.protocol import PROTOCOL_HASH
 from qrelay.protocol.choice import PHASE_BITS
-from qrelay.protocol.identity import Capability, Entropy, Identity, Phy
-from qrelay.protocol.registers import DETECTORS, LINES
-from qrelay.protocol.units import DEFAULT_SLOT_RATE_HZ, SLOT_WORD_BITS, SLOTS_PER_WORD
+from qrelay.protocol.identity import Capability, Entropy
+from qrelay.protocol.registers import DETECTORS
+from qrelay.protocol.units import SLOT_WORD_BITS, SLOTS_PER_WORD
 
 from .audit import Audit
+from .block_clocks import GATED_BLOCKS, BlockBits, BlockClocks
+from .block_ring import BlockRing
+from .board_facts import START_LATENCY, BoardFacts
 from .choices import ChoiceMapper
 from .entropy import EntropyBlock
-from .events import FIFO_DEPTHS, Events
+from .events import Events
 from .external_bits import ExternalBits
 from .fine_delay import FineDelay, FineDelayPort
 from .keystream import Keystream
@@ -25,62 +24,16 @@ from .link import LinkedBank
 from .modulator import Modulator
 from .probe import Probe
 from .receiver import Receiver
-from .sdram import SdramChip, SdramPins
+from .sdram import SdramPins
+from .sdram_ring import SdramRing
 from .sequencer import Sequencer
 from .tdc_control import TdcControl, TdcPort
 from .timebase import TimeBase
 
-__all__ = ["GATED_BLOCKS", "GATEWARE_VERSION", "BoardFacts", "Station"]
-
-GATEWARE_VERSION = (0, 1, 0)
+__all__ = ["Station"]
 
 _KEY_BIT = PHASE_BITS - 1
 """Bit of a draw that is the key bit: the top bit of the phase."""
-
-_START_LATENCY = Keystream.latency + 1
-"""Words from the start event to the first word of the run."""
-
-GATED_BLOCKS = {
-    "link": 1024,
-    "events": 256,
-    "keystream": 1024,
-    "receiver": 2048,
-    "entropy": EntropyBlock.rest_words,
-    "histograms": 1024,
-}
-"""Blocks whose clock may stop, and words after the last cause to run that each needs to come to rest."""
-
-
-@dataclass(frozen=True)
-class BoardFacts:
-    """What a board tells the station about itself, for the identity block.
-
-    `pin_latency` is from the lines output to the pins plus from the detector pins to the hits input, in words;
-    `output_latency` is the first part of it.
-    `detectors` and `lines` are those that the board has pins for, the first ones of the station's.
-    """
-
-    board: str
-    phy: Phy
-    entropy: Entropy
-    capabilities: Capability
-    pin_latency: int
-    link_baud: int
-    output_latency: int = 0
-    slot_rate_hz: Fraction = DEFAULT_SLOT_RATE_HZ
-    clock_error_ppb: int = 0
-    detectors: int = DETECTORS
-    lines: int = LINES
-    fine_first: int = 64
-    fine_step: int = 128
-    chains: int = 0
-    """Detectors with a carry chain, one bit each."""
-    build_id: int = 0
-    """Of the bitstream; 0 in a simulation."""
-    external_ring_words: int = 0
-    """Words in the ring of key bits from outside, in block RAMs; 0: no pins for such bits, or `external_chip`."""
-    external_chip: SdramChip | None = None
-    """Memory that holds the ring of key bits from outside instead."""
 
 
 class Station(wiring.Component):
@@ -149,44 +102,27 @@ class Station(wiring.Component):
     fine_delay: Out(FineDelayPort)
     tdc: Out(TdcPort)
     sdram: Out(SdramPins())
-    clocked: Out(data.StructLayout(dict.fromkeys(GATED_BLOCKS, 1)))
+    clocked: Out(BlockBits)
 
     def __init__(self, facts: BoardFacts, *, gated: bool = False):
-        self._facts = facts
+        self.facts = facts
         self._gated = gated
         super().__init__()
 
-    @property
-    def identity(self) -> Identity:
-        """Identity block of this station."""
-        board = asdict(self._facts)
-        rate = board.pop("slot_rate_hz")
-        output_latency = board.pop("output_latency")
-        board.pop("external_ring_words")
-        board.pop("external_chip")
-        return Identity(
-            protocol_hash=PROTOCOL_HASH,
-            version=GATEWARE_VERSION,
-            slot_rate_numerator_hz=rate.numerator,
-            slot_rate_denominator=rate.denominator,
-            start_latency=_START_LATENCY,
-            line_latency=ChoiceMapper.latency + Modulator.latency,
-            receiver_latency=0,
-            event_latency=Receiver.latency,
-            choice_to_pin=Modulator.latency + output_latency,
-            pin_to_event=self._facts.pin_latency - output_latency + Receiver.latency + Events.latency,
-            **{f"fifo_{kind.name.lower()}": depth for kind, depth in FIFO_DEPTHS.items()},
-            **board,
-        )
+    def _external_ring(self):
+        if self.facts.external_chip is not None:
+            return SdramRing(self.facts.external_chip)
+        return BlockRing(self.facts.external_ring_words) if self.facts.external_ring_words else None
 
     def elaborate(self, platform):
         m = Module()
-        bank = LinkedBank(self.identity.to_words())
+        bank = LinkedBank(self.facts.identity.to_words())
         keystream = Keystream()
         receiver = Receiver(config_domain="config", histogram_domain="histograms")
         events = Events(timer_domain="word")
         modulator = Modulator(config_domain="config")
-        entropy = EntropyBlock(self._facts.entropy != Entropy.HOST, timer_domain="word")
+        entropy = EntropyBlock(self.facts.entropy != Entropy.HOST, timer_domain="word")
+        external = ExternalBits(self._external_ring())
         blocks = {
             "link": bank,
             "keystream": keystream,
@@ -194,6 +130,7 @@ class Station(wiring.Component):
             "events": events,
             "modulator": modulator,
             "entropy": entropy,
+            "external": external,
         }
         for name, block in blocks.items():
             domains = {"sync": "sync", "word": "sync", "config": "sync", "histograms": "sync"}
@@ -204,11 +141,10 @@ class Station(wiring.Component):
                     "histograms": "histograms",
                 }
             m.submodules[name] = DomainRenamer(domains)(block)
-        m.submodules.timebase = timebase = TimeBase(_START_LATENCY - Sequencer.latency)
+        m.submodules.timebase = timebase = TimeBase(START_LATENCY - Sequencer.latency)
         m.submodules.sequencer = sequencer = Sequencer()
         m.submodules.choices = choices = ChoiceMapper()
         m.submodules.audit = audit = Audit()
-        m.submodules.external = external = ExternalBits(self._facts.external_ring_words, self._facts.external_chip)
         m.submodules.probe = probe = Probe()
         system = bank.config_system
 
@@ -388,16 +324,16 @@ class Station(wiring.Component):
             self.probe.eq(probe.out),
         ]
 
-        if self._facts.capabilities & Capability.FINE_DELAY:
+        if self.facts.capabilities & Capability.FINE_DELAY:
             m.submodules.fine_delay = fine_delay = FineDelay()
             m.d.comb += [
                 fine_delay.config.eq(bank.config_fine_delay),
                 bank.status_fine_delay.eq(fine_delay.status),
                 self.fine_delay.eq(fine_delay.pins),
             ]
-        if self._facts.external_chip is not None:
+        if self.facts.external_chip is not None:
             connect(m, external.sdram, flipped(self.sdram))
-        if self._facts.chains:
+        if self.facts.chains:
             m.submodules.tdc = tdc = TdcControl()
             connect(m, bank.table_tdc_times, tdc.table)
             connect(m, tdc.channels, flipped(self.tdc))
@@ -451,7 +387,8 @@ class Station(wiring.Component):
             events.slot_word.eq(timebase.slot_word),
         ]
 
-        # A block is clocked from the first cause on until it has come to rest after the last.
+        # Causes for blocks to be clocked.
+        m.submodules.clocks = clocks = BlockClocks()
         link = self.rx.valid | self.tx.valid | events.packets.valid | alarm_bits.any()
         wanted = {
             "link": link,
@@ -469,18 +406,14 @@ class Station(wiring.Component):
             | receiver.clear
             | bank.config_histograms.swap
             | receiver.histograms_status.busy,
-            "entropy": entropy.busy | self.clocked.link,
+            "entropy": entropy.busy | clocks.clocked.link,
             "histograms": bank.config_histograms.enable_fine
             | bank.config_histograms.enable_lag
             | bank.config_histograms.swap
             | receiver.clear
             | receiver.histograms_status.busy,
+            "external": bank.config_external.enable | external.busy | arm | ~self.clock_locked | clocks.clocked.link,
         }
-        for name, rest_words in GATED_BLOCKS.items():
-            rest = Signal(range(rest_words + 1), name=f"{name}_rest")
-            with m.If(wanted[name]):
-                m.d.sync += rest.eq(rest_words)
-            with m.Elif(rest != 0):
-                m.d.sync += rest.eq(rest - 1)
-            m.d.comb += self.clocked[name].eq(wanted[name] | (rest != 0))
+        m.d.comb += [clocks.wanted[name].eq(cause) for name, cause in wanted.items()]
+        m.d.comb += self.clocked.eq(clocks.clocked)
         return m

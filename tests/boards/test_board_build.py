@@ -94,13 +94,13 @@ def test_build(tmp_path, name, free_running):
 @pytest.mark.parametrize("name", PINS)
 def test_identity_tells_what_is_wired(name):
     board = boards()[name]
-    identity = StandIn(board.facts(board.clock_plan())).identity
+    identity = board.facts(board.clock_plan()).identity
     assert identity.board == name
     assert (identity.lines, identity.detectors) == ((4, 1) if name == "orangecrab-85f" else (8, 4))
     assert identity.link_baud == (480_000_000 if name.endswith("-usb") else 3_000_000)
     wired = Capability.SENDER | Capability.RECEIVER | Capability.FINE_DELAY
     assert identity.capabilities == wired | Capability.EXTERNAL_REFERENCE
-    free = StandIn(board.facts(board.clock_plan(free_running=True))).identity
+    free = board.facts(board.clock_plan(free_running=True)).identity
     assert free.capabilities == wired
 
 
@@ -173,9 +173,9 @@ def test_a_flip_flop_away_from_its_pad_fails(tmp_path):
 
 def test_identity_tells_of_rings():
     board = with_rings(BOARD)
-    identity = StandIn(board.facts(board.clock_plan())).identity
+    identity = board.facts(board.clock_plan()).identity
     assert (identity.board, identity.entropy) == (BOARD.name, Entropy.RING_OSCILLATOR)
-    assert StandIn(FACTS).identity.entropy == Entropy.HOST
+    assert FACTS.identity.entropy == Entropy.HOST
     assert sum(board.rings) == 80
 
 

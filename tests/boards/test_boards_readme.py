@@ -128,7 +128,7 @@ def test_example_of_an_own_carrier_builds(carrier, tmp_path):
 
 def test_example_identity(carrier):
     carrier.wiring.check()
-    identity = StandIn(carrier.facts(carrier.clock_plan())).identity
+    identity = carrier.facts(carrier.clock_plan()).identity
     assert (identity.board, identity.lines, identity.detectors) == ("lab-carrier", 4, 2)
 
 

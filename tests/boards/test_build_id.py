@@ -37,8 +37,8 @@ def test_everything_that_decides_the_bitstream_decides_the_id(tmp_path):
 
     first = elaborated(tmp_path, station=station)
     assert elaborated(tmp_path) == first
-    identity = Identity.from_words(stations[-1].identity.to_words())
-    assert [stations[0].identity.build_id, identity.build_id] == [0, first]
+    identity = Identity.from_words(stations[-1].facts.identity.to_words())
+    assert [stations[0].facts.identity.build_id, identity.build_id] == [0, first]
     others = [
         elaborated(tmp_path, station=Other),
         elaborated(tmp_path, seeds=2),

@@ -35,13 +35,13 @@ def partly_chained(chains):
 @pytest.mark.parametrize("name", CHAINED)
 def test_facts_and_rules(name):
     board, plain = boards()[name], boards()[CHAINED[name]]
-    identity = StandIn(board.facts(board.clock_plan())).identity
+    identity = board.facts(board.clock_plan()).identity
     assert (identity.phy, identity.chains, identity.fine_first, identity.fine_step) == (Phy.TDC, 0b1111, 0, 1)
     assert identity.pin_latency == CHAIN_PIN_LATENCY
     assert board.chains == {f"detector_{d}": TAPS for d in range(4)}
     assert board.minimum_cells["IDDRX2F"] == plain.minimum_cells["IDDRX2F"] - 4
     board.wiring.check()
-    plain_identity = StandIn(plain.facts(plain.clock_plan())).identity
+    plain_identity = plain.facts(plain.clock_plan()).identity
     assert (plain_identity.phy, plain_identity.chains) == (Phy.ECP5_X2, 0)
     assert plain.chains == {}
 

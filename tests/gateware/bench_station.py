@@ -16,7 +16,6 @@ from qrelay_gateware.histograms import Histograms
 from qrelay_gateware.layouts import Hits, Lines
 from qrelay_gateware.probe import Probe
 from qrelay_gateware.receiver import Receiver
-from qrelay_gateware.station import Station
 from qrelay_sim.golden.audit import audit_words
 from qrelay_sim.golden.choices import choices
 from qrelay_sim.golden.histograms import fine_counts, fine_kept, lag_counts
@@ -24,7 +23,7 @@ from qrelay_sim.golden.modulator import LineSettings, line_bins, line_words, pin
 from qrelay_sim.golden.receiver import ReceiverInput, receiver
 from qrelay_sim.golden.sequencer import ticks
 
-IDENTITY = Station(FACTS).identity
+IDENTITY = FACTS.identity
 LEAD_OUT = 80
 """Words that are looked at before and after a run."""
 SEGMENTS = [(0, 24), (1, 7), (2, 101), (0, 5), (3, 3), (2, 60)]

@@ -3,18 +3,22 @@
 import numpy as np
 from choice_cases import TICK_LAYOUT
 
-from qrelay_gateware.external_bits import SPARE_WORDS
+from qrelay_gateware.block_ring import BlockRing
 from qrelay_gateware.sdram import SdramChip
-from qrelay_gateware.sdram_ring import UNSETTLED_WORDS
+from qrelay_gateware.sdram_ring import SdramRing
 from qrelay_sim.golden.external_bits import external_bits, kept_bits
 from qrelay_sim.golden.sequencer import QUANTUM, TICKS
 
-__all__ = ["RING_WORDS", "SMALL_CHIP", "Case", "cases"]
+__all__ = ["Case", "cases", "small_ring"]
 
 RING_WORDS = 64
 SMALL_CHIP = SdramChip(row_bits=1, column_bits=3, power_up_us=2)
-"""So that the ring, of 256 words, wraps within a case."""
 OUTPUTS = ("key_bits", "blocked", "failed")
+
+
+def small_ring(chip=False):
+    """Rings that wrap within a case: in block RAMs 64 words, in a chip 256."""
+    return SdramRing(SMALL_CHIP) if chip else BlockRing(RING_WORDS)
 
 
 class Case:
@@ -74,10 +78,10 @@ class Case:
 def cases(chip=False):
     """A short run, runs that wrap the ring, one with missing bits, and the ends of the slot range.
 
-    For a ring in block RAMs, or in `SMALL_CHIP`.
+    For the rings of `small_ring`.
     """
     ring_words = 4 << SMALL_CHIP.address_bits if chip else RING_WORDS
-    kept_words = ring_words - (UNSETTLED_WORDS if chip else SPARE_WORDS)
+    kept_words = ring_words - (SdramRing if chip else BlockRing).unsettled_words
     sizes = {"ring_words": ring_words, "kept_words": kept_words}
     return [
         Case(1, 20, 1000, **sizes),

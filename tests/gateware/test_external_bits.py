@@ -2,26 +2,33 @@
 
 import pytest
 from amaranth.sim import Simulator
-from external_cases import OUTPUTS, RING_WORDS, SMALL_CHIP, cases
+from external_cases import OUTPUTS, cases, small_ring
 from sdram_chip import ChipModel, connect_chip
 from stepping import resolve
 
 from benches import run_bench
+from qrelay_gateware.block_ring import BlockRing
 from qrelay_gateware.external_bits import ExternalBits
 from qrelay_gateware.sdram import SdramChip
-from qrelay_gateware.sdram_ring import UNSETTLED_WORDS
+from qrelay_gateware.sdram_ring import SdramRing
 from qrelay_sim.golden.sequencer import QUANTUM
 
 
-def simulate(case, enable=1, chip=None):
-    block = ExternalBits(RING_WORDS, chip and SMALL_CHIP)
-    seen = {name: [] for name in OUTPUTS}
-    answers = []
+def stepping(block, chip):
+    """A testbench: the chip at the pins of the block."""
 
     async def step_chip(ctx):
         while True:
             connect_chip(ctx, block.sdram, chip)
             await ctx.tick()
+
+    return step_chip
+
+
+def simulate(case, enable=1, chip=None):
+    block = ExternalBits(small_ring(chip is not None))
+    seen = {name: [] for name in OUTPUTS}
+    answers = []
 
     async def bench(ctx):
         ctx.set(block.clock_locked, 1)
@@ -49,7 +56,7 @@ def simulate(case, enable=1, chip=None):
         ctx.set(block.config.ask, len(case.slots))
         await ctx.tick()
         ctx.set(block.config.ask, 0)
-        await ctx.tick().repeat((8 if chip is None else 54) * len(case.slots))
+        await ctx.tick().repeat((10 if chip is None else 54) * len(case.slots))
         assert ctx.get(block.status.answered) == len(case.slots)
         assert ctx.get(block.status.lookback) == 4 * case.kept_words
         for address in range(len(case.slots)):
@@ -65,7 +72,7 @@ def simulate(case, enable=1, chip=None):
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     if chip is not None:
-        simulator.add_testbench(step_chip, background=True)
+        simulator.add_testbench(stepping(block, chip), background=True)
     simulator.run()
     return seen, answers
 
@@ -162,14 +169,8 @@ CHIP = SdramChip(row_bits=2, column_bits=4, power_up_us=2)
 """A ring of 1024 words."""
 
 
-def simulate_run(bench, *, chip=True, ready=True):
-    block = ExternalBits(1024, CHIP if chip else None)
-    model = ChipModel(power_up_ns=2000)
-
-    async def step_chip(ctx):
-        while True:
-            connect_chip(ctx, block.sdram, model)
-            await ctx.tick()
+def simulate_run(bench, *, chip=True, ready=True, words=1024):
+    block = ExternalBits(SdramRing(CHIP) if chip else BlockRing(words))
 
     async def testbench(ctx):
         ctx.set(block.clock_locked, 1)
@@ -181,7 +182,7 @@ def simulate_run(bench, *, chip=True, ready=True):
     simulator.add_clock(1e-6)
     simulator.add_testbench(testbench)
     if chip:
-        simulator.add_testbench(step_chip, background=True)
+        simulator.add_testbench(stepping(block, ChipModel(power_up_ns=2000)), background=True)
     simulator.run()
 
 
@@ -208,22 +209,24 @@ def test_asked_anew_in_the_middle_of_an_answer(chip):
     simulate_run(bench, chip=chip)
 
 
-def test_what_has_not_settled_in_the_chip_is_not_kept():
+@pytest.mark.parametrize("chip", [False, True])
+def test_what_has_not_settled_is_not_kept(chip):
     """Asked while the run goes on: a slot of the last words is answered right or as not kept, an older one is right."""
 
     async def bench(run, ctx, block):
         await run.start()
         await run.step(200)
         unkept = 0
-        for ahead in range(-90, 40):
+        unsettled_words = (SdramRing if chip else BlockRing).unsettled_words
+        for ahead in range(-90, 60):
             word = run.word + ahead
             (answer,) = await run.asked([word])
             assert answer in (0, *run.right([word]))
-            assert answer or ahead > -UNSETTLED_WORDS
+            assert answer or ahead > -unsettled_words
             unkept += not answer
         assert unkept > 30
 
-    simulate_run(bench)
+    simulate_run(bench, chip=chip)
 
 
 def test_asked_right_after_the_end():
@@ -313,16 +316,32 @@ def test_a_new_run_forgets_the_one_before():
     simulate_run(bench)
 
 
+def test_a_ring_of_several_banks():
+    """Of 32,768 words, as on boards: answers come from the bank that was asked, also where the next one is written."""
+
+    async def bench(run, ctx, block):
+        first = (1 << 15) - 20
+        await run.start(first)
+        await run.step(50)
+        await run.step((1 << 14) + 50)
+        run.word = None
+        await run.step(20)
+        words = [first, (1 << 15) - 1, 1 << 15, first + (1 << 14), first + (1 << 14) + 98, first - 1]
+        assert await run.asked(words) == [*run.right(words[:-1]), 0]
+
+    simulate_run(bench, chip=False, words=1 << 15)
+
+
 def test_ring_sizes():
-    with pytest.raises(ValueError, match="ring of 48 words; give a power of two above 8, or 0 for no input"):
-        ExternalBits(ring_words=48)
+    with pytest.raises(ValueError, match="ring of 48 words; give a power of two above 8"):
+        BlockRing(48)
 
 
 @pytest.mark.cocotb
 def test_exported_verilog(tmp_path):
-    run_bench(ExternalBits(RING_WORDS), "bench_external_bits", tmp_path)
+    run_bench(ExternalBits(small_ring()), "bench_external_bits", tmp_path)
 
 
 @pytest.mark.cocotb
 def test_exported_verilog_with_a_chip(tmp_path):
-    run_bench(ExternalBits(0, SMALL_CHIP), "bench_external_bits", tmp_path, env={"CHIP": "1"})
+    run_bench(ExternalBits(small_ring(chip=True)), "bench_external_bits", tmp_path, env={"CHIP": "1"})

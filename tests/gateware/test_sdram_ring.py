@@ -6,7 +6,7 @@ from amaranth.sim import Simulator
 from sdram_chip import CAS_CLOCKS, ChipModel, connect_chip
 
 from qrelay_gateware.sdram import LINE_WORDS, READ_CLOCKS, Command, Sdram, SdramChip
-from qrelay_gateware.sdram_ring import UNSETTLED_WORDS, SdramRing
+from qrelay_gateware.sdram_ring import SdramRing
 
 SMALL = SdramChip(row_bits=4, power_up_us=2)
 """With fewer rows, so that the ring wraps within a test."""
@@ -120,12 +120,12 @@ def test_a_run_comes_out_as_it_went_in():
             kept.clear()
             while next_word < begin + length:
                 await put_and_tick(int(random.integers(40)))
-                oldest = max(begin, next_word - ring.words + UNSETTLED_WORDS)
-                if next_word - UNSETTLED_WORDS > oldest and (length < 10_000 or random.random() < 0.05):
-                    await read(ctx, put_and_tick, int(random.integers(oldest, next_word - UNSETTLED_WORDS + 1)))
+                oldest = max(begin, next_word - ring.words + ring.unsettled_words)
+                if next_word - ring.unsettled_words > oldest and (length < 10_000 or random.random() < 0.05):
+                    await read(ctx, put_and_tick, int(random.integers(oldest, next_word - ring.unsettled_words + 1)))
             await put_and_tick()
-            assert await until(ctx, put_and_tick, ring.quiet, 64) < UNSETTLED_WORDS
-            words = list(kept)[-ring.words + UNSETTLED_WORDS :]
+            assert await until(ctx, put_and_tick, ring.quiet, 64) < ring.unsettled_words
+            words = list(kept)[-ring.words + ring.unsettled_words :]
             for word in words if length < 40 else [*words[:40], *random.choice(words, 100).tolist(), *words[-40:]]:
                 await read(ctx, tick, int(word))
             begin += length + int(random.integers(200))

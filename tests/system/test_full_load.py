@@ -24,7 +24,6 @@ from qrelay.protocol.registers import (
 )
 from qrelay.status import Alarm, State
 from qrelay_gateware.events import FIFO_DEPTHS
-from qrelay_gateware.station import Station
 from qrelay_sim.golden.events import EventAccount
 from qrelay_sim.golden.histograms import fine_counts, fine_kept
 from qrelay_sim.golden.receiver import ReceiverInput, receiver
@@ -41,7 +40,7 @@ SEGMENTS = [(SEGMENT_KINDS.index("reference"), 250), (SEGMENT_KINDS.index("quant
 STEPS = [(0, phase) for phase in range(REFERENCE_BINS)]
 STEP_WORDS = 7
 STATUS_WORDS = 997
-IDENTITY = Station(TWIN_FACTS).identity
+IDENTITY = TWIN_FACTS.identity
 BATCH_WORDS = 1 << 16
 AFTER_WORDS = 4
 NO_HITS = np.zeros(0, HIT_DTYPE)

@@ -19,14 +19,13 @@ from qrelay.reference_steps import ReferenceSteps
 from qrelay.run import execute
 from qrelay.run_folder import RecordedReference
 from qrelay.success_rules import success_rule
-from qrelay_gateware.station import Station
 from qrelay_sim.golden.receiver import ReceiverInput, receiver
 from qrelay_sim.golden.sequencer import ticks
 from qrelay_sim.twin.identity import TWIN_FACTS
 from qrelay_sim.twin.native import build_library
 from qrelay_sim.twin.station import NativeStation
 
-IDENTITY = Station(TWIN_FACTS).identity
+IDENTITY = TWIN_FACTS.identity
 SLOTS = 1_000_000
 GUARD = 1
 

@@ -25,14 +25,13 @@ from qrelay.run import execute
 from qrelay.run_folder import read_announcements
 from qrelay.status import Alarm
 from qrelay.twin_settings import TwinSettings
-from qrelay_gateware.station import Station
 from qrelay_sim.golden.link import LinkModel
 from qrelay_sim.twin import Twin
 from qrelay_sim.twin.identity import TWIN_FACTS
 from qrelay_sim.twin.native import build_library
 from qrelay_sim.twin.station import HIT_DTYPE, PULSE_DTYPE, NativeStation
 
-IDENTITY = Station(TWIN_FACTS).identity
+IDENTITY = TWIN_FACTS.identity
 NO_HITS = np.zeros(0, HIT_DTYPE)
 NO_STARTS = np.zeros(0, PULSE_DTYPE)
 MANY_SLOTS = 8_000_000

@@ -46,7 +46,7 @@ inline uint16_t slot_bins(uint64_t lines, unsigned lane) {
 
 // Bits of the port `clocked`, in the order of GATED_BLOCKS.
 constexpr unsigned kLink = 1, kEvents = 2, kKeystream = 4, kReceiver = 8, kEntropy = 16,
-                   kHistograms = 32;
+                   kHistograms = 32, kExternal = 64;
 
 inline void forget_clocks(Vstation___024root &root) {
     root.__Vtrigprevexpr___TOP__clk__0 = 0;
@@ -56,6 +56,7 @@ inline void forget_clocks(Vstation___024root &root) {
     root.__Vtrigprevexpr___TOP__receiver_clk__0 = 0;
     root.__Vtrigprevexpr___TOP__entropy_clk__0 = 0;
     root.__Vtrigprevexpr___TOP__histograms_clk__0 = 0;
+    root.__Vtrigprevexpr___TOP__external_clk__0 = 0;
 #ifdef QRELAY_TDC
     root.__Vtrigprevexpr___TOP__gear_clk__0 = 0;
 #endif
@@ -72,6 +73,7 @@ inline void middle_of_word(Vstation &top) {
     root.__Vtrigprevexpr___TOP__receiver_clk__0 = top.receiver_clk;
     root.__Vtrigprevexpr___TOP__entropy_clk__0 = top.entropy_clk;
     root.__Vtrigprevexpr___TOP__histograms_clk__0 = top.histograms_clk;
+    root.__Vtrigprevexpr___TOP__external_clk__0 = top.external_clk;
     top.gear_clk = 1;
     top.eval();
     forget_clocks(root);
@@ -177,6 +179,7 @@ void *qrelay_station_new(uint64_t seed) {
 #endif
     top.clk = top.link_clk = top.events_clk = top.keystream_clk = top.receiver_clk = top.entropy_clk =
         top.histograms_clk = 0;
+        top.external_clk = 0;
     top.LINK(rx, valid) = 0;
     top.LINK(tx, ready) = 0;
     top.start_bins = 0;
@@ -297,6 +300,7 @@ void qrelay_station_step(void *handle, Batch *batch) {
         top.receiver_clk = (clocked & kReceiver) != 0;
         top.entropy_clk = (clocked & kEntropy) != 0;
         top.histograms_clk = (clocked & kHistograms) != 0;
+        top.external_clk = (clocked & kExternal) != 0;
 #ifdef QRELAY_TDC
         if (clocked & kLink) station.gear_words = kGearRest;  // settings and tables may be on their way
         if (capture_chains(station, word_ps, upside_down)) station.gear_words = kGearRest;

@@ -5,8 +5,8 @@ from dataclasses import replace
 from qrelay.protocol.identity import Capability, Entropy, Phy
 from qrelay.protocol.registers import DETECTORS
 from qrelay.twin_settings import PAD_WORDS
+from qrelay_gateware.board_facts import BoardFacts
 from qrelay_gateware.sdram import SdramChip
-from qrelay_gateware.station import BoardFacts
 
 from .pins import PinnedStation
 

@@ -122,7 +122,7 @@ def _station_verilog(chains: bool) -> str:
     from amaranth.back import verilog  # elaboration is only needed where the cache has nothing
     from amaranth.hdl import ClockDomain, Module, Value
 
-    from qrelay_gateware.station import GATED_BLOCKS
+    from qrelay_gateware.block_clocks import GATED_BLOCKS
 
     from .identity import TWIN_FACTS, TWIN_TDC_FACTS
     from .pins import PinnedStation

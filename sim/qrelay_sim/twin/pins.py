@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from qrelay.protocol.registers import DETECTORS
 from qrelay.protocol.tdc import TAPS
+from qrelay_gateware.board_facts import BoardFacts
 from qrelay_gateware.packet_stream import PacketBuffer
-from qrelay_gateware.station import BoardFacts, Station
+from qrelay_gateware.station import Station
 from qrelay_gateware.tdc_channel import TdcChannel
 
 __all__ = ["PinnedStation"]
