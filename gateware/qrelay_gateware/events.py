@@ -1,6 +1,6 @@
 """Records on their way to the host: a queue per kind, drop accounts, packets."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -273,7 +273,9 @@ class Events(wiring.Component):
         m.d.comb += due.eq(reached | (self.alarms & ~known_alarms).any())
         m.d.sync += queue.offer.eq(due & self.config.enable_status)
         with m.If(due):
-            m.d.sync += queue.value.eq(Cat(Const(0, 2), self.slot_word, self.alarms[:8], self.state[:8]))
+            widths = {field.name: field.width for field in RECORDS[RecordKind.STATUS].fields}
+            alarms, state = self.alarms[: widths["alarms"]], self.state[: widths["state"]]
+            m.d.sync += queue.value.eq(Cat(self.slot_word, alarms, state))
         return due
 
     def _gaps(self, m, queues, amounts, first_slots) -> None:

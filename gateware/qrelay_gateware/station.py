@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from qrelay.protocol.choice import PHASE_BITS
 from qrelay.protocol.identity import Capability, Entropy
 from qrelay.protocol.registers import DETECTORS
+from qrelay.protocol.status import Alarm, State
 from qrelay.protocol.units import SLOT_WORD_BITS, SLOTS_PER_WORD
 
 from .audit import Audit
@@ -34,6 +35,11 @@ __all__ = ["Station"]
 
 _KEY_BIT = PHASE_BITS - 1
 """Bit of a draw that is the key bit: the top bit of the phase."""
+
+
+def _bits(causes):
+    """Levels by flag, as the flags' register."""
+    return Cat(causes[flag] for flag in type(next(iter(causes))))
 
 
 class Station(wiring.Component):
@@ -346,32 +352,36 @@ class Station(wiring.Component):
                 bank.read_tdc_codes.value.eq(tdc.codes.value),
             ]
 
-        # State and alarms, in the order of the register map.
+        # State and alarms.
         was_locked = Signal()
         m.d.sync += was_locked.eq(self.clock_locked)
-        state = Cat(
-            timebase.armed,
-            timebase.running,
-            keystream.ready,
-            keystream.fresh,
-            self.clock_locked,
-            self.external_reference,
-            timebase.finished,
-            audit.done,
+        state = _bits(
+            {
+                State.ARMED: timebase.armed,
+                State.RUNNING: timebase.running,
+                State.KEYSTREAM_READY: keystream.ready,
+                State.NONCE_FRESH: keystream.fresh,
+                State.CLOCK_LOCKED: self.clock_locked,
+                State.EXTERNAL_REFERENCE: self.external_reference,
+                State.FINISHED: timebase.finished,
+                State.AUDIT_COMPLETE: audit.done,
+            }
         )
-        alarms = Cat(
-            self.reference_lost,
-            self.lock_lost | (was_locked & ~self.clock_locked),
-            self.phase_slipped,
-            timebase.refused,
-            timebase.sync_slip,
-            events.overflow | receiver.reference_lost,
-            bank.damaged,
-            entropy.failed | external.failed,
-            arm_refused,
-            undrawn,
-            entropy.not_made,
-            self.framing_error | self.overrun,
+        alarms = _bits(
+            {
+                Alarm.REFERENCE_LOST: self.reference_lost,
+                Alarm.CLOCK_LOCK_LOST: self.lock_lost | (was_locked & ~self.clock_locked),
+                Alarm.CLOCK_PHASE_SLIPPED: self.phase_slipped,
+                Alarm.START_REFUSED: timebase.refused,
+                Alarm.SYNC_SLIP: timebase.sync_slip,
+                Alarm.RECORDS_DROPPED: events.overflow | receiver.reference_lost,
+                Alarm.DAMAGED_PACKET: bank.damaged,
+                Alarm.ENTROPY_TEST_FAILED: entropy.failed | external.failed,
+                Alarm.ARM_REFUSED: arm_refused,
+                Alarm.CHOICES_BEFORE_KEYSTREAM: undrawn,
+                Alarm.KEY_NOT_MADE: entropy.not_made,
+                Alarm.SERIAL_BYTE_LOST: self.framing_error | self.overrun,
+            }
         )
         alarm_bits = Signal(len(alarms))
         m.d.sync += alarm_bits.eq(alarms)

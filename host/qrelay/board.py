@@ -13,8 +13,8 @@ from .protocol import PROTOCOL_HASH
 from .protocol.identity import IDENTITY_WORDS, Identity
 from .protocol.records import RecordKind
 from .protocol.registers import GROUPS, Group, Register, register, window
+from .protocol.status import Alarm, State
 from .record_arrays import RecordArray
-from .status import Alarm, State
 
 __all__ = ["KEY_BYTES", "Board"]
 

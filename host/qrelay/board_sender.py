@@ -13,9 +13,9 @@ from .choice_settings import ChoiceSettings
 from .draw_store import DrawStore
 from .errors import RunError
 from .external_bits import ExternalBits
+from .protocol.status import Alarm
 from .protocol.units import SLOTS_PER_WORD
 from .station_entropy import BoardChoices, KeySpan, SourceHealth, StationEntropy
-from .status import Alarm
 
 __all__ = ["BoardSender"]
 

@@ -11,12 +11,12 @@ from .config import STATIONS, RunConfig
 from .errors import LinkError, RunError
 from .protocol.records import RecordKind
 from .protocol.registers import DETECTORS
-from .protocol.units import FINES_PER_SLOT
+from .protocol.status import Alarm
+from .protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
 from .record_arrays import RecordArray, pack_records
 from .run_folder import RunFolder
 from .sifting import Announcements
 from .station_entropy import KeySpan, key_spans
-from .status import Alarm
 
 __all__ = ["Collector"]
 
@@ -152,7 +152,7 @@ class Collector:
                 self._folder.log(
                     "status",
                     station=station,
-                    slot=int(status["slot"]),
+                    slot=int(status["slot_word"]) * SLOTS_PER_WORD,
                     alarms=Alarm(int(status["alarms"])).names(),
                     state=int(status["state"]),
                 )

@@ -13,7 +13,7 @@ from .errors import ConfigError
 from .free_run import start_free_run
 from .histograms import HistogramsTaken, disable, enable, take
 from .protocol.registers import LAG_SLOTS
-from .status import State
+from .protocol.status import State
 
 __all__ = ["take_histograms"]
 

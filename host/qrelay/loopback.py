@@ -24,8 +24,8 @@ from .protocol.choice import PHASES, SETTINGS
 from .protocol.identity import Capability, Identity
 from .protocol.records import RecordKind
 from .protocol.registers import DETECTORS, LINES, SEGMENT_KINDS
+from .protocol.status import State
 from .protocol.units import BINS_PER_SLOT, FINES_PER_SLOT, SLOTS_PER_WORD
-from .status import State
 from .tdc_offsets import Offset, delay_without
 
 __all__ = ["TRIALS", "PairReport", "Pattern", "Trial", "compare", "loop_back", "measure_offsets"]

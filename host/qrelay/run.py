@@ -28,10 +28,10 @@ from .live_tally import LiveTally, Progress
 from .modulation import sender_lines
 from .protocol import PROTOCOL_HASH
 from .protocol.registers import LINES
+from .protocol.status import Alarm, State
 from .protocol.units import SLOTS_PER_BLOCK
 from .run_folder import RecordedAnnouncements, RunFolder
 from .sifting import DrawsChoices
-from .status import Alarm, State
 from .tdc_offsets import subtract_offsets
 
 __all__ = ["Run", "RunOutcome", "execute"]

@@ -14,8 +14,8 @@ from .protocol.choice import PHASE_BITS, PHASES, SETTINGS, THRESHOLD_RANGE, sett
 from .protocol.entropy import KEY_PLACES
 from .protocol.identity import Entropy
 from .protocol.registers import window
+from .protocol.status import State
 from .record_arrays import RecordArray
-from .status import State
 
 __all__ = ["BoardChoices", "KeySpan", "SourceHealth", "StationEntropy", "key_spans"]
 

@@ -18,9 +18,9 @@ from .board import Board
 from .errors import CalibrationError, ConfigError
 from .protocol.identity import Capability
 from .protocol.registers import DETECTORS
+from .protocol.status import State
 from .protocol.tdc import CODE_BITS, GROUP_TAPS, SPAN_FINES, TAPS
 from .protocol.units import SLOTS_PER_WORD
-from .status import State
 from .tdc_calibration import TdcCalibration, calibrate
 
 __all__ = ["chained_detectors", "code_density", "load_calibrations", "load_file", "measure", "report", "save_file"]

@@ -258,10 +258,10 @@ async def bursts_recover(dut):
 async def status_records(dut):
     """One every `status_words` words and one when an alarm rises; those that find the queue full are accounted for."""
     bench = await begin(dut, 6, status_words=100)
-    dut.state.value = 0x1_42
+    dut.state.value = 0x1_C2
     for _ in range(1010):
         await bench.word()
-    for alarms in (0x0001, 0x0003, 0x0002, 0x0102):
+    for alarms in (0x0001, 0x0003, 0x0002, 0x0802):
         dut.alarms.value = alarms
         await bench.word()
         await bench.word()
@@ -270,10 +270,10 @@ async def status_records(dut):
     records = [RECORDS[RecordKind.STATUS].unpack(word) for word in bench.account.received[RecordKind.STATUS]]
     periodic = [r for r in records if r["alarms"] == 0]
     assert len(periodic) == 10
-    steps = {b["slot"] - a["slot"] for a, b in pairwise(periodic)}
-    assert steps == {400}
-    assert [r["alarms"] for r in records[10:]] == [0x01, 0x03, 0x02]
-    assert {r["state"] for r in records} == {0x42}
+    steps = {b["slot_word"] - a["slot_word"] for a, b in pairwise(periodic)}
+    assert steps == {100}
+    assert [r["alarms"] for r in records[10:]] == [0x001, 0x003, 0x802]
+    assert {r["state"] for r in records} == {0x02}
     # Faster than the link: every record is sent, dropped and counted, or in a gap.
     dut.alarms.value = 0
     bench.pace = 0.05

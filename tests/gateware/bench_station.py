@@ -11,7 +11,7 @@ from qrelay.choices import ChoiceStream
 from qrelay.protocol.identity import IDENTITY_WORDS, Identity
 from qrelay.protocol.records import RECORDS, RecordKind
 from qrelay.protocol.registers import AUDIT_WORDS, DETECTORS, GROUPS, LINES, OUTCOMES, window
-from qrelay.status import Alarm, State
+from qrelay.protocol.status import Alarm, State
 from qrelay_gateware.histograms import Histograms
 from qrelay_gateware.layouts import Hits, Lines
 from qrelay_gateware.probe import Probe

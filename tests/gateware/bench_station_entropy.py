@@ -11,7 +11,7 @@ from qrelay.choices import ChoiceStream
 from qrelay.protocol.choice import PHASE_BITS, PHASES
 from qrelay.protocol.records import RECORDS, RecordKind
 from qrelay.protocol.registers import AUDIT_WORDS, window
-from qrelay.status import Alarm, State
+from qrelay.protocol.status import Alarm, State
 from qrelay_sim.golden.audit import audit_choices
 
 KEY = bytes(range(32))
@@ -99,7 +99,7 @@ async def choices_stop_with_their_source(dut):
 
     records = [RECORDS[RecordKind.STATUS].unpack(record) for record in bench.account.received[RecordKind.STATUS]]
     (failed, *_) = [record for record in records if record["alarms"] & Alarm.ENTROPY_TEST_FAILED]
-    assert abs(failed["slot"] - stopped) < 4 * 20
+    assert abs(4 * failed["slot_word"] - stopped) < 4 * 20
 
     # A source that works again is trusted after a restart only.
     bench.fails_at = math.inf

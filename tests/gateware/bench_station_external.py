@@ -7,7 +7,7 @@ from cocotb.triggers import FallingEdge
 
 from qrelay.choices import ChoiceStream
 from qrelay.protocol.registers import AUDIT_WORDS, window
-from qrelay.status import Alarm, State
+from qrelay.protocol.status import Alarm, State
 from qrelay_sim.golden.audit import audit_choices
 
 

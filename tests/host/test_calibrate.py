@@ -14,7 +14,7 @@ from qrelay.board import Board
 from qrelay.errors import CalibrationError, ConfigError
 from qrelay.protocol.identity import Capability, Phy
 from qrelay.protocol.registers import window
-from qrelay.status import State
+from qrelay.protocol.status import State
 from qrelay.tdc_board import code_density, load_file, measure, save_file
 from qrelay.tdc_calibration import calibrate
 

@@ -18,9 +18,9 @@ from qrelay.config import load_config, parse_config
 from qrelay.demo_config import demo_text
 from qrelay.errors import RunError
 from qrelay.protocol.records import RecordKind
+from qrelay.protocol.status import Alarm
 from qrelay.run import execute
 from qrelay.run_folder import read_announcements
-from qrelay.status import Alarm
 
 
 @pytest.fixture

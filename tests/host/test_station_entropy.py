@@ -19,8 +19,8 @@ from qrelay.entropy_health import health_cutoffs
 from qrelay.errors import RunError
 from qrelay.protocol.identity import Entropy
 from qrelay.protocol.registers import register, window
+from qrelay.protocol.status import State
 from qrelay.station_entropy import BoardChoices, KeySpan, StationEntropy
-from qrelay.status import State
 
 KEYS = {0: bytes(range(32)), 2: bytes(range(32, 64))}
 NONCE, STREAM = 12345, 6

@@ -22,7 +22,7 @@ from qrelay.protocol.registers import (
     register,
     window,
 )
-from qrelay.status import Alarm, State
+from qrelay.protocol.status import Alarm, State
 from qrelay_gateware.events import FIFO_DEPTHS
 from qrelay_sim.golden.events import EventAccount
 from qrelay_sim.golden.histograms import fine_counts, fine_kept
@@ -209,7 +209,7 @@ def check_status(station):
     """One record each period of the run, and one for the alarm that records were dropped."""
     spec = RECORDS[RecordKind.STATUS]
     records = [spec.unpack(word) for word in station.account.received[RecordKind.STATUS]]
-    slots = np.array([record["slot"] for record in records if record["state"] & State.RUNNING])
+    slots = np.array([4 * record["slot_word"] for record in records if record["state"] & State.RUNNING])
     assert (np.diff(slots) > 0).all()
     at_period = (slots - slots[-1]) % (4 * STATUS_WORDS) == 0
     assert np.count_nonzero(at_period) in (WORDS // STATUS_WORDS, WORDS // STATUS_WORDS + 1)

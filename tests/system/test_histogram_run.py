@@ -15,7 +15,7 @@ from qrelay.cli import main
 from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
 from qrelay.plots import plot_run
-from qrelay.status import State
+from qrelay.protocol.status import State
 
 pytestmark = pytest.mark.slow
 

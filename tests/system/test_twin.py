@@ -21,9 +21,9 @@ from qrelay.protocol.identity import IDENTITY_WORDS, Identity
 from qrelay.protocol.packets import EVENT_BASE, PacketKind, frame_packet, parse_packet
 from qrelay.protocol.records import RecordKind
 from qrelay.protocol.registers import register
+from qrelay.protocol.status import Alarm
 from qrelay.run import execute
 from qrelay.run_folder import read_announcements
-from qrelay.status import Alarm
 from qrelay.twin_settings import TwinSettings
 from qrelay_sim.golden.link import LinkModel
 from qrelay_sim.twin import Twin

@@ -1,14 +1,14 @@
 """The ground floor: everything that gateware and host must agree on, defined once. Pure Python, no dependency.
 
-`PROTOCOL_HASH` changes with any change of a record, register, window, packet kind or of the choice word; a host refuses
-a station whose hash differs.
+`PROTOCOL_HASH` changes with any change of a record, register, window, packet kind, alarm, state bit, identity value or
+of the choice word; a host refuses a station whose hash differs.
 """
 
 import hashlib
 
-from . import choice, entropy, identity, packets, records, registers, units
+from . import choice, entropy, identity, packets, records, registers, status, units
 
-__all__ = ["PROTOCOL_HASH", "choice", "entropy", "identity", "packets", "records", "registers", "units"]
+__all__ = ["PROTOCOL_HASH", "choice", "entropy", "identity", "packets", "records", "registers", "status", "units"]
 
 
 def _protocol_hash() -> int:
@@ -27,7 +27,9 @@ def _protocol_hash() -> int:
         [units.SLOTS_PER_WORD, units.SLOTS_PER_BLOCK, units.BINS_PER_SLOT, units.FINES_PER_SLOT, units.SLOT_BITS],
         [registers.SEGMENT_KINDS, registers.LINE_MODES, registers.PROBES, registers.FRAME_MODES],
         [registers.REFERENCE_MODES, registers.REFERENCE_BINS],
-        identity._LAYOUT.format,
+        [(flag.name, int(flag)) for flags in (status.Alarm, status.State) for flag in flags],
+        [identity._LAYOUT.format, identity.MAGIC],
+        [(e.name, int(e)) for kind in (identity.Phy, identity.Entropy, identity.Capability) for e in kind],
     ]
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")
 

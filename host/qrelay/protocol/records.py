@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .status import Alarm
+
 __all__ = ["RECORDS", "RECORD_BITS", "Field", "Record", "RecordKind"]
 
 RECORD_BITS = 64
@@ -116,9 +118,9 @@ RECORDS: dict[RecordKind, Record] = {
         Record(
             RecordKind.STATUS,
             (
-                _SLOT,
-                Field("alarms", 8, "low byte of system.alarms"),
-                Field("state", 8, "low byte of system.state"),
+                Field("slot_word", 46, "slot index / 4"),
+                Field("alarms", len(Alarm), "system.alarms"),
+                Field("state", 6, "bits 0 to 5 of system.state"),
             ),
         ),
         Record(

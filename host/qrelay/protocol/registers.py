@@ -24,6 +24,7 @@ from typing import Literal
 from .choice import SETTINGS
 from .entropy import KEY_PLACES, PROPORTION_CUTOFF, PROPORTION_WINDOW, REPETITION_CUTOFF
 from .records import RecordKind
+from .status import Alarm, State, bit_list
 from .tdc import CODE_BITS, GROUP_TAPS, HISTOGRAM_BITS, TAPS
 
 __all__ = [
@@ -137,18 +138,14 @@ SYSTEM = Group(
             "alarms",
             16,
             "w1c",
-            "bit 0 reference lost, 1 clock lock lost, 2 clock phase slipped, 3 start refused, 4 sync slip, "
-            "5 records dropped, 6 damaged packet received, 7 entropy test failed or external bits missing, "
-            "8 arm refused, 9 choices used before the keystream was ready, or after it was stopped, "
-            "10 a key was not made: source not healthy, no free place, recording, or on_board not set, "
-            "11 byte lost at the serial port",
+            f"{bit_list(Alarm)}; entropy test failed: or external bits missing; choices before keystream: or after it "
+            "was stopped; key not made: source not healthy, no free place, recording, or on_board not set",
         ),
         Register(
             "state",
             16,
             "ro",
-            "bit 0 armed, 1 running, 2 keystream ready, 3 nonce fresh, 4 clock locked, 5 external reference, "
-            "6 finished (run length reached), 7 audit complete",
+            f"{bit_list(State)}; finished: the run's length is reached",
         ),
         Register("scratch", 32, "rw", "free for link tests"),
         Register("uptime", 48, "ro", "words since the clock started", unit="word"),
@@ -323,7 +320,7 @@ MODULATOR = Group(
             for r in (
                 Register(f"delay_{i}", 8, "rw", f"line {i}: delay", unit="slot"),
                 Register(f"invert_{i}", 1, "rw", f"line {i}: active low"),
-                Register(f"idle_{i}", 1, "rw", f"line {i}: electrical level before lock and when disarmed"),
+                Register(f"idle_{i}", 1, "rw", f"line {i}: level when disarmed; pins are low until the clocks run"),
                 Register(f"mode_{i}", 3, "rw", f"line {i}: " + ", ".join(f"{n} {m}" for n, m in enumerate(LINE_MODES))),
             )
         ),

@@ -2,7 +2,7 @@
 
 from enum import IntFlag
 
-__all__ = ["Alarm", "State"]
+__all__ = ["Alarm", "State", "bit_list"]
 
 
 class Alarm(IntFlag):
@@ -41,3 +41,8 @@ class State(IntFlag):
     def names(self) -> list[str]:
         """Lower-case names of the bits that are set."""
         return [(flag.name or "").lower().replace("_", " ") for flag in self]
+
+
+def bit_list(flags: type[Alarm] | type[State]) -> str:
+    """Numbers and names of all bits, for the register map."""
+    return "bit " + ", ".join(f"{number} {flag.names()[0]}" for number, flag in enumerate(flags))
