@@ -59,7 +59,8 @@ class Identity:
 
     Two sums are the station's contract with the bench: `choice_to_pin` from the choice of a slot to its level on the
     output pin, at line delay 0; `pin_to_event` from an edge on a detector pin to the success record in its queue, at
-    detector delay 0. Neither depends on the start, the slot, or what else happens.
+    detector delay 0. Neither depends on the start, the slot, or what else happens. With carry chains `pin_to_event`
+    counts with the detector's pad offset taken from its delay: at delay 0 the record is there up to two words earlier.
     """
 
     protocol_hash: int

@@ -1,11 +1,20 @@
 """Bits of `system.alarms` and `system.state`, in words."""
 
+from collections.abc import Iterable
 from enum import IntFlag
 
 __all__ = ["Alarm", "State", "bit_list"]
 
 
-class Alarm(IntFlag):
+class _Bits(IntFlag):
+    """Bits of a register."""
+
+    def names(self) -> list[str]:
+        """Lower-case names of the bits that are set."""
+        return [(flag.name or "").lower().replace("_", " ") for flag in self]
+
+
+class Alarm(_Bits):
     """Latched by the station until cleared."""
 
     REFERENCE_LOST = 1 << 0
@@ -21,12 +30,8 @@ class Alarm(IntFlag):
     KEY_NOT_MADE = 1 << 10
     SERIAL_BYTE_LOST = 1 << 11
 
-    def names(self) -> list[str]:
-        """Lower-case names of the bits that are set."""
-        return [(flag.name or "").lower().replace("_", " ") for flag in self]
 
-
-class State(IntFlag):
+class State(_Bits):
     """Present state of a station."""
 
     ARMED = 1 << 0
@@ -38,11 +43,7 @@ class State(IntFlag):
     FINISHED = 1 << 6
     AUDIT_COMPLETE = 1 << 7
 
-    def names(self) -> list[str]:
-        """Lower-case names of the bits that are set."""
-        return [(flag.name or "").lower().replace("_", " ") for flag in self]
 
-
-def bit_list(flags: type[Alarm] | type[State]) -> str:
+def bit_list(flags: Iterable[_Bits]) -> str:
     """Numbers and names of all bits, for the register map."""
     return "bit " + ", ".join(f"{number} {flag.names()[0]}" for number, flag in enumerate(flags))
