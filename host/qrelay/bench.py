@@ -10,7 +10,7 @@ from .config import STATIONS, RunConfig
 from .errors import QrelayError, RunError
 from .extras import how_to_get
 from .protocol.identity import Capability, Identity, Phy
-from .tdc_board import measure
+from .tdc_board import calibrated_detectors, check_calibrated, measure
 from .wired import check_wired
 
 __all__ = ["Bench", "describe_identity", "start_twin"]
@@ -53,6 +53,9 @@ class Bench(ClosedAtExit):
                 # Its tables are empty, as those of a board that has just been loaded.
                 for board in self.boards.values():
                     measure(board, progress=progress)
+            check_calibrated("receiver", self.boards["receiver"], len(config.receiver.detectors))
+            self.calibrated = {name: calibrated_detectors(board) for name, board in self.boards.items()}
+            """Detectors of each station whose carry chain holds a calibration."""
         except BaseException:
             self._stack.close()
             raise

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .board import Board
 from .errors import RunError
+from .fine_delay import NO_TAPS, settle, taps
 from .modulation import line_index
 from .protocol.choice import PHASES, SETTINGS
 from .protocol.identity import Capability, Identity
@@ -26,6 +27,7 @@ from .protocol.records import RecordKind
 from .protocol.registers import DETECTORS, LINES, SEGMENT_KINDS
 from .protocol.units import BINS_PER_SLOT, FINES_PER_SLOT, SLOTS_PER_WORD
 from .status import State
+from .tdc_board import pads
 from .tdc_offsets import Offset, delay_without
 
 __all__ = ["TRIALS", "PairReport", "Pattern", "Trial", "compare", "loop_back", "measure_offsets"]
@@ -236,7 +238,8 @@ def loop_back(
 ) -> list[PairReport]:
     """Run all trials on a station whose lines are wired to its own detector inputs.
 
-    The station is disarmed, and its tables and settings of sequencer, lines, receiver and records are overwritten.
+    The station is disarmed, and its tables and settings of sequencer, lines, receiver and records are overwritten;
+    its delay elements go to 0 taps.
 
     Parameters
     ----------
@@ -283,7 +286,10 @@ def _expected_lag(identity: Identity, trial: Trial) -> int:
 
 
 def _configure(board: Board, trial: Trial, offsets: Mapping[int, Offset]) -> None:
-    """Settings of a trial, for all detectors."""
+    """Settings of a trial, for all detectors.
+
+    Delay elements go to 0 taps: what an earlier run had set would end up in the offsets.
+    """
     registers = {
         "timebase.start_source": 0,
         "timebase.start_slot": 0,
@@ -302,6 +308,7 @@ def _configure(board: Board, trial: Trial, offsets: Mapping[int, Offset]) -> Non
         "reference.mode": 0,
         "events.status_words": 0,
     }
+    registers |= taps(board, NO_TAPS) | pads(board)
     for line in range(LINES):
         registers |= {f"modulator.{name}_{line}": 0 for name in ("invert", "idle", "mode")}
         registers[f"modulator.delay_{line}"] = trial.line_delay_slots
@@ -321,6 +328,7 @@ def _configure(board: Board, trial: Trial, offsets: Mapping[int, Offset]) -> Non
         registers[f"events.enable_{kind.name.lower()}"] = int(kind in (RecordKind.CLICK, RecordKind.GAP))
     board.disarm()
     board.write_many(registers)
+    settle(board, f"at {board.url}")
 
 
 def _clicks(board: Board, detector: int) -> Integers:

@@ -174,6 +174,7 @@ class Run:
                     "url": board.url,
                     **describe_identity(board.identity),
                     "start_place": self.start_places.get(name),
+                    "calibrated_chains": list(bench.calibrated[name]),
                     "tdc_offsets": self.subtraction.of_station() if name == "receiver" else None,
                 }
                 for name, board in self.boards.items()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .board import Board
-from .errors import CalibrationError, ConfigError
+from .errors import CalibrationError, ConfigError, RunError
 from .protocol.identity import Capability
 from .protocol.registers import DETECTORS
 from .protocol.tdc import CODE_BITS, GROUP_TAPS, SPAN_FINES, TAPS
@@ -23,9 +23,23 @@ from .protocol.units import SLOTS_PER_WORD
 from .status import State
 from .tdc_calibration import TdcCalibration, calibrate
 
-__all__ = ["chained_detectors", "code_density", "load_calibrations", "load_file", "measure", "report", "save_file"]
+__all__ = [
+    "calibrated_detectors",
+    "chained_detectors",
+    "check_calibrated",
+    "code_density",
+    "load_calibrations",
+    "load_file",
+    "measure",
+    "pads",
+    "report",
+    "save_file",
+]
 
 _CODES = 1 << CODE_BITS
+_UNCALIBRATED = {"high_from": 1, "low_from": TAPS // GROUP_TAPS}
+"""Settings of a chain whose span is not known: those after reset, and while codes are counted. No calibration gives
+them, as its `low_from` leaves `SPARE_CODES` at the end of the chain."""
 _SLOWEST_OSCILLATOR_HZ = 20e6
 """The oscillator on the die has 25.8 MHz, 15 % more or less."""
 _LONGEST_CLEAR_S = 2.0
@@ -40,6 +54,27 @@ _FILE_KIND = "qrelay tdc calibration 2"
 def chained_detectors(board: Board) -> tuple[int, ...]:
     """Detectors of a station whose edges a carry chain measures."""
     return tuple(d for d in range(DETECTORS) if board.identity.chains >> d & 1)
+
+
+def calibrated_detectors(board: Board) -> tuple[int, ...]:
+    """Detectors with a carry chain that holds a calibration: its settings are not those after reset."""
+    return tuple(
+        d
+        for d in chained_detectors(board)
+        if any(board.read(f"tdc.{name}_{d}") != value for name, value in _UNCALIBRATED.items())
+    )
+
+
+def check_calibrated(name: str, board: Board, used: int) -> None:
+    """Raise RunError if one of the first `used` detectors of station `name` has a chain without a calibration."""
+    calibrated = calibrated_detectors(board)
+    bare = [str(d) for d in chained_detectors(board) if d < used and d not in calibrated]
+    if bare:
+        raise RunError(
+            f"station {name} ({board.identity.board}): the carry chain of detector {', '.join(bare)} is not "
+            f"calibrated, all its hits would get one time; run `qrelay calibrate {board.url} --out tdc.json` "
+            f"and keep the file, or bring back a kept one with `qrelay calibrate {board.url} --load tdc.json`"
+        )
 
 
 def _check(board: Board, detectors: Sequence[int]) -> None:
@@ -65,9 +100,8 @@ def code_density(board: Board, detector: int, hits: int) -> NDArray[np.int64]:
     settings = {
         "tdc.run": 0,
         "tdc.detector": detector,
-        # A chain whose span is not known yet: pulses and gaps of the oscillator are longer.
-        f"tdc.high_from_{detector}": 1,
-        f"tdc.low_from_{detector}": TAPS // GROUP_TAPS,
+        # Pulses and gaps of the oscillator are longer than any span.
+        **{f"tdc.{name}_{detector}": value for name, value in _UNCALIBRATED.items()},
         f"tdc.oscillator_{detector}": 1,
     }
     try:
@@ -100,6 +134,12 @@ def _wait(board: Board, seconds: float) -> None:
             moved = time.monotonic()
         elif time.monotonic() > moved + _LONGEST_CLEAR_S:
             raise CalibrationError(f"{board.url}: the station's clock stands; check its reference")
+
+
+def pads(board: Board) -> dict[str, int]:
+    """Registers by which the chains see their pads, whatever a calibration that broke off has left; none without."""
+    chained = chained_detectors(board)
+    return {f"tdc.oscillator_{d}": 0 for d in chained} | ({"tdc.run": 0} if chained else {})
 
 
 def load_calibrations(board: Board, calibrations: Mapping[int, TdcCalibration]) -> None:
