@@ -27,6 +27,7 @@ __all__ = [
     "calibrated_detectors",
     "chained_detectors",
     "check_calibrated",
+    "closer_hits",
     "code_density",
     "load_calibrations",
     "load_file",
@@ -140,6 +141,11 @@ def pads(board: Board) -> dict[str, int]:
     """Registers by which the chains see their pads, whatever a calibration that broke off has left; none without."""
     chained = chained_detectors(board)
     return {f"tdc.oscillator_{d}": 0 for d in chained} | ({"tdc.run": 0} if chained else {})
+
+
+def closer_hits(board: Board, used: int) -> dict[str, int]:
+    """Hits of the first `used` detectors that their chains only counted, by names for the counters: ``extra_<i>``."""
+    return {f"extra_{d}": board.read(f"tdc.extra_{d}") for d in chained_detectors(board) if d < used}
 
 
 def load_calibrations(board: Board, calibrations: Mapping[int, TdcCalibration]) -> None:

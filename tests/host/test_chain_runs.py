@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from qrelay.board import Board
 from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
 from qrelay.errors import RunError
+from qrelay.live_view import print_summary
 from qrelay.loopback import TRIALS, _configure
 from qrelay.protocol.identity import Capability, Phy
 from qrelay.protocol.registers import register, window
@@ -158,3 +160,31 @@ def test_a_run_and_a_self_test_see_the_pads(relay, tmp_path):
         _configure(board, TRIALS[0], {})
     sources = [receiver.get(f"tdc.oscillator_{d}") for d in range(4)]
     assert (sources, receiver.get("tdc.run")) == ([0, 1, 0, 1], 0)
+
+
+def test_closer_hits_are_kept_and_told(relay, tmp_path, monkeypatch, capsys):
+    """Of the chains that the run uses, in counters and result; a warning only where there are any."""
+    hold_calibration(relay, 0, 2)
+    receiver = relay.stations["receiver"]
+    for d, (closer, singles, clicks) in enumerate([(1234, 5678, 4321), (7, 80, 70), (0, 900, 800), (9, 9, 9)]):
+        receiver.put(f"tdc.extra_{d}", closer)
+        receiver.put(f"counters.singles_{d}", singles)
+        receiver.put(f"counters.clicks_{d}", clicks)
+    path = tmp_path / "chains.toml"
+    path.write_text(run_text(relay, tmp_path))
+    code, out, err = call(monkeypatch, capsys, "run", path, "--json")
+    assert code == 0, err
+    shown = json.loads(out)
+    expected = {
+        "m1_plus": {"closer": 1234, "placed": 5678, "clicks": 4321},
+        "m2_plus": {"closer": 0, "placed": 900, "clicks": 800},
+    }
+    folder = Path(shown["run_folder"])
+    assert shown["closer_hits"] == json.loads((folder / "result.json").read_text())["closer_hits"] == expected
+    counters = json.loads((folder / "manifest.json").read_text())["counters"]
+    assert {name: n for name, n in counters.items() if "extra" in name} == {"extra_0": 1234, "extra_2": 0}
+    print_summary(shown)
+    words = " ".join(capsys.readouterr().out.split())
+    assert "warning: 1,234 hits of m1_plus came closer than two slots to another and were only counted" in words
+    assert "5,678 hits have a time, of which 4,321 are clicks" in words
+    assert "m2_plus came closer" not in words
