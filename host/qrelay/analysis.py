@@ -103,10 +103,11 @@ def _counted_slots(config: RunConfig, manifest: Mapping[str, Any]) -> _Counted:
     return _Counted(first, end, slots, live_slots)
 
 
-def _closer_hits(config: RunConfig, counters: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """By name of a detector with a carry chain: its hits too close to another to be placed, hits placed, and clicks."""
+def _closer_hits(config: RunConfig, counters: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """By detector with a carry chain: its hits too close to another to be placed, hits placed, and clicks."""
     return {
-        detector.name: {
+        str(d): {
+            "name": detector.name,
             "closer": counters[f"extra_{d}"],
             "placed": counters[f"singles_{d}"],
             "clicks": counters[f"clicks_{d}"],

@@ -169,11 +169,12 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
                     console.print(
                         f"{station}: {count:,} {kind} records {what.replace('_', ' ')}{wanted}", highlight=False
                     )
-    for name, entry in outcome.get("closer_hits", {}).items():
+    for number, entry in outcome.get("closer_hits", {}).items():
         if entry["closer"]:
             console.print(
-                f"warning: {entry['closer']:,} hits of {name} came closer than two slots to another and were only "
-                f"counted; {entry['placed']:,} hits have a time, of which {entry['clicks']:,} are clicks",
+                f"warning: {entry['closer']:,} hits of detector {number} ({entry['name']}) came closer than two slots "
+                f"to another and were only counted; {entry['placed']:,} hits have a time, of which {entry['clicks']:,} "
+                "are clicks",
                 highlight=False,
             )
     for plot in outcome["plots"]:

@@ -176,8 +176,8 @@ def test_closer_hits_are_kept_and_told(relay, tmp_path, monkeypatch, capsys):
     assert code == 0, err
     shown = json.loads(out)
     expected = {
-        "m1_plus": {"closer": 1234, "placed": 5678, "clicks": 4321},
-        "m2_plus": {"closer": 0, "placed": 900, "clicks": 800},
+        "0": {"name": "m1_plus", "closer": 1234, "placed": 5678, "clicks": 4321},
+        "2": {"name": "m2_plus", "closer": 0, "placed": 900, "clicks": 800},
     }
     folder = Path(shown["run_folder"])
     assert shown["closer_hits"] == json.loads((folder / "result.json").read_text())["closer_hits"] == expected
@@ -185,6 +185,6 @@ def test_closer_hits_are_kept_and_told(relay, tmp_path, monkeypatch, capsys):
     assert {name: n for name, n in counters.items() if "extra" in name} == {"extra_0": 1234, "extra_2": 0}
     print_summary(shown)
     words = " ".join(capsys.readouterr().out.split())
-    assert "warning: 1,234 hits of m1_plus came closer than two slots to another and were only counted" in words
+    assert "warning: 1,234 hits of detector 0 (m1_plus) came closer than two slots to another" in words
     assert "5,678 hits have a time, of which 4,321 are clicks" in words
-    assert "m2_plus came closer" not in words
+    assert "detector 2" not in words
