@@ -113,6 +113,9 @@ def describe_identity(identity: Identity) -> dict[str, Any]:
         "phy": identity.phy.name.lower(),
         "fine_first": identity.fine_first,
         "fine_step": identity.fine_step,
+        "detector_fines": [
+            {"first": fines.start, "step": fines.step} for fines in map(identity.fines_of, range(identity.detectors))
+        ],
         "chains": [d for d in range(identity.detectors) if identity.chains >> d & 1],
         "entropy": identity.entropy.name.lower(),
         "latency_words": {

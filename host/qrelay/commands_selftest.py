@@ -175,7 +175,8 @@ def _reason(report: PairReport) -> str:
         return f"detector {report.detector} sees line {report.line}, not line {report.wanted_line}"
     if report.missing or report.extra:
         return f"{where}: {report.missing} edges missing, {report.extra} too many"
-    return f"{where}: {report.slip_slots:+g} slots off"
+    limit = report.limit_fines / FINES_PER_SLOT
+    return f"{where}: {report.slip_slots:+g} slots off, allowed are less than {limit:g}"
 
 
 def _print(found: Mapping[str, list[PairReport]]) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_station import IDENTITY, FakeRelay
+from matplotlib.figure import Figure
 from test_cli import call
 
-from qrelay import bench
+from qrelay import bench, plots
 from qrelay.bench import Bench
 from qrelay.board import Board
 from qrelay.config import parse_config
@@ -188,3 +189,18 @@ def test_closer_hits_are_kept_and_told(relay, tmp_path, monkeypatch, capsys):
     assert "warning: 1,234 hits of detector 0 (m1_plus) came closer than two slots to another" in words
     assert "5,678 hits have a time, of which 4,321 are clicks" in words
     assert "detector 2" not in words
+
+
+def test_clicks_of_chains_and_gearboxes_in_one_plot(relay, tmp_path):
+    """Every click is in one bar of its detector: 256 of a chain, two of a gearbox."""
+    hold_calibration(relay, 0, 2)
+    text = run_text(relay, tmp_path)
+    outcome = execute(parse_config(text), text)
+    counts = np.random.default_rng(1).integers(0, 9, (4, 256))
+    axes = Figure().add_subplot()
+    plots._clicks(axes, parse_config(text), outcome.manifest | {"click_fines": counts.tolist()}, outcome.result)
+    heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
+    assert [len(of_detector) for of_detector in heights] == [256, 2, 256, 2]
+    assert heights[0] == counts[0].tolist()
+    assert heights[1] == [counts[1, :128].sum(), counts[1, 128:].sum()]
+    assert axes.get_xticks().tolist() == [64, 192]

@@ -223,3 +223,24 @@ def test_delays_of_the_trials_are_less_by_the_offsets():
         128 + 1700 - 7 * 256,
     )
     assert (station.get("receiver.delay_slots_1"), station.get("receiver.delay_fine_1")) == (94, 128)
+
+
+def test_a_chain_with_an_offset_has_the_closer_limit(monkeypatch):
+    """40 fines late in all trials: too late for the detector whose offset was taken, and for no other."""
+    offsets = {0: Offset(-1700.4, 5.0, 96)}
+    latency = 4 * 256 * (IDENTITY.line_latency + IDENTITY.pin_latency - IDENTITY.receiver_latency)
+
+    def clicks(board, detector):
+        delay = 256 * (board.read("modulator.delay_0") + board.read(f"receiver.delay_slots_{detector}"))
+        delay += board.read(f"receiver.delay_fine_{detector}")
+        early = -1700 if detector in offsets else 0
+        return Pattern(sparse=True).edges(detector) + latency + delay + early + 40
+
+    monkeypatch.setattr(loopback, "_clicks", clicks)
+    with ChainedStation() as station, Board.open(station.url) as board:
+        reports = loopback.loop_back(board, offsets=offsets)
+    assert [(r.detector, r.limit_fines, r.passed) for r in reports] == [
+        (0, 32, False),
+        *((d, 128, True) for d in (1, 2, 3)),
+    ] * len(TRIALS)
+    assert {r.slip_slots for r in reports} == {40 / 256}
