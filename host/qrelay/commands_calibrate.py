@@ -12,7 +12,16 @@ from .board import Board
 from .errors import ConfigError
 from .loopback import measure_offsets
 from .protocol.units import FINES_PER_SLOT
-from .tdc_board import chained_detectors, load_file, measure, report, save_file
+from .tdc_board import (
+    chained_detectors,
+    check_file,
+    load_file,
+    measure,
+    provenance,
+    report,
+    save_file,
+    simulated,
+)
 from .tdc_offsets import Offset, load_offsets, save_offsets
 
 __all__ = ["calibrate_station", "print_figures"]
@@ -49,6 +58,8 @@ def calibrate_station(
         raise ConfigError("--wire needs --bitstream: offsets are kept under the hash of the file that was flashed")
     if load is not None and out is not None:
         raise ConfigError("--load and --out together: give --out to keep a new calibration, --load to use an old one")
+    if out is not None:
+        check_file(out)
     with Board.open(url) as board:
         if not chained_detectors(board):
             raise ConfigError(
@@ -74,6 +85,8 @@ def calibrate_station(
             "board": board.identity.board,
             "build_id": f"{board.identity.build_id:016x}",
             "bitstream_sha256": sha256,
+            "simulated": simulated(board),
+            "provenance": provenance(board),
             "detectors": {
                 str(detector): {name: entry[name] for name in entry if name != "times_fines"}
                 for detector, entry in found.items()
@@ -83,6 +96,7 @@ def calibrate_station(
     if as_json:
         sys.stdout.write(json.dumps(shown, indent=2, allow_nan=False) + "\n")
         return 0
+    print(f"Carry chains of {url}, {shown['provenance']}")
     print_figures(shown["detectors"])
     for detector, entry in shown["offsets"].items():
         text = f"{entry['fines']:+.2f} fines, standard error {entry['standard_error']:.2f} ({entry['n']} edges)"

@@ -7,6 +7,7 @@ change with temperature and supply, and with every bitstream.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,17 @@ __all__ = [
     "calibrated_detectors",
     "chained_detectors",
     "check_calibrated",
+    "check_file",
     "closer_hits",
     "code_density",
     "load_calibrations",
     "load_file",
     "measure",
     "pads",
+    "provenance",
     "report",
     "save_file",
+    "simulated",
 ]
 
 _CODES = 1 << CODE_BITS
@@ -125,11 +129,10 @@ def _wait(board: Board, seconds: float) -> None:
     word_rate_hz = board.identity.slot_rate_numerator_hz / board.identity.slot_rate_denominator / SLOTS_PER_WORD
     now = board.read("system.uptime")
     end = now + seconds * word_rate_hz
-    simulated = Capability.SIMULATED in board.identity.capabilities
     moved = time.monotonic()
     while now < end:
         # A simulated station runs while it is talked to.
-        time.sleep(_POLL_S if simulated else (end - now) / word_rate_hz)
+        time.sleep(_POLL_S if simulated(board) else (end - now) / word_rate_hz)
         before, now = now, board.read("system.uptime")
         if now > before:
             moved = time.monotonic()
@@ -178,10 +181,11 @@ def measure(
     chosen = chained_detectors(board) if detectors is None else tuple(detectors)
     _check(board, chosen)
     if hits is None:
-        hits = SIMULATED_HITS if Capability.SIMULATED in board.identity.capabilities else HITS
+        hits = SIMULATED_HITS if simulated(board) else HITS
+    oscillator = "simulated oscillator" if simulated(board) else "oscillator on the die"
     rate = Fraction(board.identity.slot_rate_numerator_hz, board.identity.slot_rate_denominator)
     for detector in chosen:
-        progress(f"detector {detector}: {hits} hits of the oscillator on the die")
+        progress(f"detector {detector}: {hits} hits of the {oscillator}")
         counts = code_density(board, detector, hits)
         try:
             found[detector] = calibrate(counts, slot_rate_hz=rate)
@@ -189,6 +193,18 @@ def measure(
             raise CalibrationError(f"detector {detector}: {error}") from error
         load_calibrations(board, {detector: found[detector]})
     return found
+
+
+def simulated(board: Board) -> bool:
+    """Whether the chains of a station are modelled."""
+    return Capability.SIMULATED in board.identity.capabilities
+
+
+def provenance(board: Board) -> str:
+    """Where figures of merit of a station's chains come from, in words."""
+    if simulated(board):
+        return "simulated: tap widths come from the timing model of place and route, nothing was measured on a board"
+    return "from the code density of the oscillator on the die"
 
 
 def report(calibration: TdcCalibration) -> dict[str, float]:
@@ -207,8 +223,19 @@ def report(calibration: TdcCalibration) -> dict[str, float]:
     }
 
 
+def check_file(path: Path) -> None:
+    """Raise ConfigError if `path` is no place for a calibration, before one is measured."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"--out {path}: there is no folder {path.parent}; make it, or give another file")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"--out {path}: that is no file that could be written over; give another one")
+
+
 def save_file(path: Path, board: Board, found: Mapping[int, TdcCalibration], bitstream_sha256: str = "") -> None:
-    """Keep calibrations in a JSON file, with the station's build id; `bitstream_sha256` tells of which bitstream."""
+    """Keep calibrations in a JSON file, with the station's build id; `bitstream_sha256` tells of which bitstream.
+
+    The file appears as a whole or stays as it was. Raises RunError if it cannot be written.
+    """
     document = {
         "kind": _FILE_KIND,
         "board": board.identity.board,
@@ -224,7 +251,17 @@ def save_file(path: Path, board: Board, found: Mapping[int, TdcCalibration], bit
             for detector, calibration in found.items()
         },
     }
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise RunError(
+            f"{path}: {error.strerror or error}; the calibration of detector {', '.join(map(str, found))} is not kept, "
+            "but stays loaded in the station until its bitstream is loaded again: calibrate again with another --out"
+        ) from error
 
 
 def load_file(path: Path, board: Board, bitstream_sha256: str = "") -> dict[int, dict[str, Any]]:
