@@ -13,6 +13,7 @@ from .errors import ConfigError
 from .loopback import measure_offsets
 from .protocol.units import FINES_PER_SLOT
 from .tdc_board import (
+    calibrated_detectors,
     chained_detectors,
     check_file,
     load_file,
@@ -111,6 +112,12 @@ def _offsets(board: Board, wires: Mapping[int, int], cable_ns: float, sha256: st
     plain = sorted(set(wires) - set(chained_detectors(board)))
     if plain:
         raise ConfigError(f"--wire: detector {plain[0]} has no carry chain, so that it has no offset to keep")
+    bare = sorted(set(wires) - set(calibrated_detectors(board)))
+    if bare:
+        raise ConfigError(
+            f"--wire: detector {bare[0]} is not calibrated, its hits have no time that an offset could be told from; "
+            f"add --detector {bare[0]}, or leave --detector out"
+        )
     load_offsets(sha256, board.identity.board)  # what cannot be added to is told before the measurement
     rate = board.identity.slot_rate_numerator_hz / board.identity.slot_rate_denominator
     offsets = measure_offsets(board, wires, cable_fines=round(cable_ns * 1e-9 * rate * FINES_PER_SLOT))

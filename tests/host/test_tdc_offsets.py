@@ -244,3 +244,15 @@ def test_a_chain_with_an_offset_has_the_closer_limit(monkeypatch):
         *((d, 128, True) for d in (1, 2, 3)),
     ] * len(TRIALS)
     assert {r.slip_slots for r in reports} == {40 / 256}
+
+
+def test_no_offset_of_a_chain_that_is_not_calibrated(bitstream, monkeypatch, capsys):
+    """All its hits have one time, so that an offset would be wrong and be kept."""
+    monkeypatch.setattr("test_calibrate.BUILD_ID", BUILD_ID)
+    options = ("--hits", 200_000, "--bitstream", bitstream, "--detector", 0, "--wire", "3:0", "--wire", "6:2")
+    with ChainedStation() as station:
+        code, _, err = call(monkeypatch, capsys, "calibrate", station.url, *options)
+    assert code == 2
+    assert "--wire: detector 2 is not calibrated" in err
+    assert "add --detector 2, or leave --detector out" in err
+    assert load_offsets(bitstream_sha256(bitstream), "fake") == {}
