@@ -64,6 +64,9 @@ def analyse(
         }
     else:
         result["successes"] = sum(len(part) for part in parts.announced())
+    closer = _closer_hits(config, manifest["counters"])
+    if closer:
+        result["closer_hits"] = closer
     if config.reference_records != "off":
         result["reference"] = reference_result(config, manifest, reference)
     plain: dict[str, Any] = _without_nan(result)
@@ -98,6 +101,20 @@ def _counted_slots(config: RunConfig, manifest: Mapping[str, Any]) -> _Counted:
         kept = max(0, layout.counted(max(cut, first) - start, COUNTED_KINDS) - lead_in)
         return _Counted(first, max(cut, first), kept, round(live_slots * kept / slots))
     return _Counted(first, end, slots, live_slots)
+
+
+def _closer_hits(config: RunConfig, counters: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """By detector with a carry chain: its hits too close to another to be placed, hits placed, and clicks."""
+    return {
+        str(d): {
+            "name": detector.name,
+            "closer": counters[f"extra_{d}"],
+            "placed": counters[f"singles_{d}"],
+            "clicks": counters[f"clicks_{d}"],
+        }
+        for d, detector in enumerate(config.receiver.detectors)
+        if f"extra_{d}" in counters
+    }
 
 
 def _phase_offset(config: RunConfig, parts: CountedParts) -> int:

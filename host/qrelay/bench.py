@@ -10,7 +10,7 @@ from .config import STATIONS, RunConfig
 from .errors import QrelayError, RunError
 from .extras import how_to_get
 from .protocol.identity import Capability, Identity, Phy
-from .tdc_board import measure
+from .tdc_board import calibrated_detectors, check_calibrated, measure
 from .wired import check_wired
 
 __all__ = ["Bench", "describe_identity", "start_twin"]
@@ -53,6 +53,9 @@ class Bench(ClosedAtExit):
                 # Its tables are empty, as those of a board that has just been loaded.
                 for board in self.boards.values():
                     measure(board, progress=progress)
+            check_calibrated("receiver", self.boards["receiver"], len(config.receiver.detectors))
+            self.calibrated = {name: calibrated_detectors(board) for name, board in self.boards.items()}
+            """Detectors of each station whose carry chain holds a calibration."""
         except BaseException:
             self._stack.close()
             raise
@@ -110,6 +113,9 @@ def describe_identity(identity: Identity) -> dict[str, Any]:
         "phy": identity.phy.name.lower(),
         "fine_first": identity.fine_first,
         "fine_step": identity.fine_step,
+        "detector_fines": [
+            {"first": fines.start, "step": fines.step} for fines in map(identity.fines_of, range(identity.detectors))
+        ],
         "chains": [d for d in range(identity.detectors) if identity.chains >> d & 1],
         "entropy": identity.entropy.name.lower(),
         "latency_words": {

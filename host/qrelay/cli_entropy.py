@@ -40,13 +40,15 @@ def health(
 def record(
     url: Url,
     samples: Annotated[int, typer.Option(min=1, help="consecutive raw samples to record")] = 1_000_000,
-    out: Annotated[Path, typer.Option(help="file to write: a byte of value 0 or 1 per sample")] = Path("raw.bin"),
+    out: Annotated[
+        Path, typer.Option(help="file to write: a byte of value 0 or 1 per sample; beside it OUT.json")
+    ] = Path("raw.bin"),
     sample_words: Annotated[
         int | None, typer.Option(min=2, max=65535, help="words from sample to sample; as set, if left out")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Record raw samples for assessment (SP 800-90B 3.1.3), and beside them what they are, as JSON."""
+    """Record raw samples for assessment (SP 800-90B 3.1.3), and in OUT.json what they are."""
     from .commands_entropy import record_samples
 
     return record_samples(url, samples, out, sample_words, as_json=as_json)

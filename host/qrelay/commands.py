@@ -150,11 +150,13 @@ def info(url: str, *, as_json: bool) -> int:
     """Show identity, state, alarms and link counters of a station."""
     from .bench import describe_identity
     from .board import Board
+    from .tdc_board import calibrated_detectors
 
     with Board.open(url) as board:
         shown = {
             "url": url,
             "identity": describe_identity(board.identity),
+            "calibrated_chains": list(calibrated_detectors(board)),
             "state": board.state().names(),
             "alarms": board.alarms().names(),
             "slot_now": board.read("timebase.slot_now"),

@@ -12,7 +12,17 @@ from .board import Board
 from .errors import ConfigError
 from .loopback import measure_offsets
 from .protocol.units import FINES_PER_SLOT
-from .tdc_board import chained_detectors, load_file, measure, report, save_file
+from .tdc_board import (
+    calibrated_detectors,
+    chained_detectors,
+    check_file,
+    load_file,
+    measure,
+    provenance,
+    report,
+    save_file,
+    simulated,
+)
 from .tdc_offsets import Offset, load_offsets, save_offsets
 
 __all__ = ["calibrate_station", "print_figures"]
@@ -49,6 +59,8 @@ def calibrate_station(
         raise ConfigError("--wire needs --bitstream: offsets are kept under the hash of the file that was flashed")
     if load is not None and out is not None:
         raise ConfigError("--load and --out together: give --out to keep a new calibration, --load to use an old one")
+    if out is not None:
+        check_file(out)
     with Board.open(url) as board:
         if not chained_detectors(board):
             raise ConfigError(
@@ -74,6 +86,8 @@ def calibrate_station(
             "board": board.identity.board,
             "build_id": f"{board.identity.build_id:016x}",
             "bitstream_sha256": sha256,
+            "simulated": simulated(board),
+            "provenance": provenance(board),
             "detectors": {
                 str(detector): {name: entry[name] for name in entry if name != "times_fines"}
                 for detector, entry in found.items()
@@ -83,6 +97,7 @@ def calibrate_station(
     if as_json:
         sys.stdout.write(json.dumps(shown, indent=2, allow_nan=False) + "\n")
         return 0
+    print(f"Carry chains of {url}, {shown['provenance']}")
     print_figures(shown["detectors"])
     for detector, entry in shown["offsets"].items():
         text = f"{entry['fines']:+.2f} fines, standard error {entry['standard_error']:.2f} ({entry['n']} edges)"
@@ -97,6 +112,12 @@ def _offsets(board: Board, wires: Mapping[int, int], cable_ns: float, sha256: st
     plain = sorted(set(wires) - set(chained_detectors(board)))
     if plain:
         raise ConfigError(f"--wire: detector {plain[0]} has no carry chain, so that it has no offset to keep")
+    bare = sorted(set(wires) - set(calibrated_detectors(board)))
+    if bare:
+        raise ConfigError(
+            f"--wire: detector {bare[0]} is not calibrated, its hits have no time that an offset could be told from; "
+            f"add --detector {bare[0]}, or leave --detector out"
+        )
     load_offsets(sha256, board.identity.board)  # what cannot be added to is told before the measurement
     rate = board.identity.slot_rate_numerator_hz / board.identity.slot_rate_denominator
     offsets = measure_offsets(board, wires, cable_fines=round(cable_ns * 1e-9 * rate * FINES_PER_SLOT))

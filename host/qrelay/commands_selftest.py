@@ -57,6 +57,9 @@ class _Findings:
     reports: dict[str, list[PairReport]] = field(default_factory=dict)
     chains: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     """By station and detector."""
+    simulated: dict[str, bool] = field(default_factory=dict)
+    provenance: dict[str, str] = field(default_factory=dict)
+    """Where the figures of `chains` come from."""
     offsets: dict[str, KeptOffsets | None] = field(default_factory=dict)
     """None: none were kept, or they were not to be taken."""
 
@@ -65,6 +68,7 @@ class _Findings:
         if tdc_board.chained_detectors(board):
             self.offsets[name] = kept_offsets(board.identity, self.bitstream) if self.subtract else None
             found = tdc_board.measure(board, progress=lambda text: print(text, file=sys.stderr, flush=True))
+            self.simulated[name], self.provenance[name] = tdc_board.simulated(board), tdc_board.provenance(board)
             self.chains[name] = {str(detector): tdc_board.report(one) for detector, one in found.items()}
         kept = self.offsets.get(name)
         offsets = None if kept is None else kept.offsets
@@ -134,11 +138,17 @@ def _show(findings: _Findings, *, as_json: bool) -> int:
             "loop_back": {name: [_plain(report) for report in of_station] for name, of_station in found.items()},
         }
         if chains:
-            document |= {"tdc": chains, "tdc_offsets": kept, "subtract_tdc_offsets": findings.subtract}
+            document |= {
+                "tdc": chains,
+                "tdc_simulated": findings.simulated,
+                "tdc_provenance": findings.provenance,
+                "tdc_offsets": kept,
+                "subtract_tdc_offsets": findings.subtract,
+            }
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
         for name, detectors in chains.items():
-            print(f"Carry chains of {name}, from the code density of the oscillator on the die")
+            print(f"Carry chains of {name}, {findings.provenance[name]}")
             print_figures(detectors)
             print(f"Offsets of {name}: {_offsets_text(kept[name], findings.subtract)}")
         _print(found)
@@ -175,7 +185,8 @@ def _reason(report: PairReport) -> str:
         return f"detector {report.detector} sees line {report.line}, not line {report.wanted_line}"
     if report.missing or report.extra:
         return f"{where}: {report.missing} edges missing, {report.extra} too many"
-    return f"{where}: {report.slip_slots:+g} slots off"
+    limit = report.limit_fines / FINES_PER_SLOT
+    return f"{where}: {report.slip_slots:+g} slots off, allowed are less than {limit:g}"
 
 
 def _print(found: Mapping[str, list[PairReport]]) -> None:

@@ -1,25 +1,21 @@
 """From a run file to the registers and tables of each station."""
 
-import time
-
 from .alignment import Alignment
 from .board import Board
 from .choice_keys import BoardKey, ChoiceKey
 from .config import RunConfig
-from .errors import RunError
+from .fine_delay import settle, taps
 from .frame import FrameLayout
 from .modulation import sender_lines, source_lines
 from .protocol.choice import SETTINGS
-from .protocol.identity import Capability
 from .protocol.registers import DETECTORS, FRAME_MODES, LINES, REFERENCE_MODES, SEGMENT_KINDS
 from .protocol.units import SLOTS_PER_BLOCK, SLOTS_PER_WORD
 from .reference_steps import ReferenceSteps, sender_steps
 from .success_rules import success_rule
+from .tdc_board import pads
 
 __all__ = ["COUNTED_KINDS", "audit_slot", "configure", "detector_trims", "sender_steps"]
 
-SETTLE_SECONDS = 2.0
-"""Patience with the delay elements of the lines."""
 COUNTED_KINDS = (SEGMENT_KINDS.index("quantum"),)
 """Segment kinds whose slots count: a run blanks the clicks of all others."""
 
@@ -67,11 +63,10 @@ def configure(
         registers[f"modulator.delay_{line}"] = timing.line_delay_slots
         registers[f"modulator.invert_{line}"] = 0
         registers[f"modulator.mode_{line}"] = 0
-    if Capability.FINE_DELAY in board.identity.capabilities:
-        registers |= {f"fine_delay.taps_{line}": taps for line, taps in enumerate(config.fine_delay_taps.of(role))}
+    registers |= taps(board, config.fine_delay_taps.of(role))
     registers |= _events(role, config)
     if role == "receiver":
-        registers |= _receiver(config, alignment)
+        registers |= _receiver(config, alignment) | pads(board)
     if key is not None:
         registers |= {"keystream.nonce": key.nonce, "keystream.stream": key.stream}
         registers |= {f"keystream.threshold_{k}": key.thresholds[k - 1] for k in range(1, SETTINGS)}
@@ -90,24 +85,12 @@ def configure(
         board.write_table("lines", source_lines())
     else:
         board.write_table("lines", sender_lines([setting.level_code for setting in config.settings]))
-    if Capability.FINE_DELAY in board.identity.capabilities:
-        _settle(board, role)
+    settle(board, role)
     if key is not None:
         if isinstance(key, ChoiceKey):
             board.load_key(key.key)
         if config.audit:
             board.write("audit.arm", 1)
-
-
-def _settle(board: Board, role: str) -> None:
-    """Wait until the delay elements are at their settings, within half a millisecond of the station's time."""
-    give_up = time.monotonic() + SETTLE_SECONDS
-    while board.read("fine_delay.moving"):
-        if time.monotonic() > give_up:
-            raise RunError(
-                f"station {role}: fine_delay.moving is still 1 after {SETTLE_SECONDS} s; flash the board again, its "
-                "delay elements do not reach their settings"
-            )
 
 
 def _events(role: str, config: RunConfig) -> dict[str, int]:

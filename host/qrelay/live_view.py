@@ -169,6 +169,14 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
                     console.print(
                         f"{station}: {count:,} {kind} records {what.replace('_', ' ')}{wanted}", highlight=False
                     )
+    for number, entry in outcome.get("closer_hits", {}).items():
+        if entry["closer"]:
+            console.print(
+                f"warning: {entry['closer']:,} hits of detector {number} ({entry['name']}) came closer than two slots "
+                f"to another and were only counted; {entry['placed']:,} hits have a time, of which {entry['clicks']:,} "
+                "are clicks",
+                highlight=False,
+            )
     for plot in outcome["plots"]:
         console.print(f"plot {plot}", highlight=False, soft_wrap=True)
     console.print(f"run folder {outcome['run_folder']}", highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from .protocol.units import FINES_PER_SLOT, fines_to_ps
 
 __all__ = ["plot_run"]
 
+_TICK_FINES = 32
 _SAME, _OPPOSITE = "tab:blue", "tab:red"
 
 
@@ -107,17 +108,20 @@ def _reference(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result
 def _clicks(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     del result
     histogram = np.asarray(manifest["click_fines"])
-    identity = manifest["stations"]["receiver"]
-    fines = np.arange(identity["fine_first"], FINES_PER_SLOT, identity["fine_step"])
     detectors = config.receiver.detectors
-    width = 0.8 * identity["fine_step"] / len(detectors)
-    for detector, spec in enumerate(detectors):
+    # Beside carry chains there may be inputs with two bins per slot.
+    inputs = manifest["stations"]["receiver"]["detector_fines"][: len(detectors)]
+    for detector, (spec, given) in enumerate(zip(detectors, inputs, strict=True)):
+        first, step = given["first"], given["step"]
+        fines = np.arange(first, FINES_PER_SLOT, step)
+        width = 0.8 * step / len(detectors)
         place = fines + (detector - (len(detectors) - 1) / 2) * width
         # A delay in fines may have moved clicks off the values that the inputs can give: all of a bin count.
-        counts = np.add.reduceat(np.roll(histogram[detector], identity["fine_step"] // 2 - fines[0]), fines - fines[0])
+        counts = np.add.reduceat(np.roll(histogram[detector], step // 2 - first), fines - first)
         axes.bar(place, counts, width, label=spec.name)
     axes.set_xlim(0, FINES_PER_SLOT)
-    axes.set_xticks(fines)
+    coarsest = max(inputs, key=lambda given: given["step"])
+    axes.set_xticks(np.arange(coarsest["first"], FINES_PER_SLOT, max(coarsest["step"], _TICK_FINES)))
     axes.set_xlabel(f"position in the slot (1/256 slot = {fines_to_ps(1):.2f} ps)")
     axes.set_ylabel("clicks in the sample")
     axes.set_title("Clicks inside the slot")

@@ -32,6 +32,7 @@ from .protocol.status import Alarm, State
 from .protocol.units import SLOTS_PER_BLOCK
 from .run_folder import RecordedAnnouncements, RunFolder
 from .sifting import DrawsChoices
+from .tdc_board import closer_hits
 from .tdc_offsets import subtract_offsets
 
 __all__ = ["Run", "RunOutcome", "execute"]
@@ -174,6 +175,7 @@ class Run:
                     "url": board.url,
                     **describe_identity(board.identity),
                     "start_place": self.start_places.get(name),
+                    "calibrated_chains": list(bench.calibrated[name]),
                     "tdc_offsets": self.subtraction.of_station() if name == "receiver" else None,
                 }
                 for name, board in self.boards.items()
@@ -277,8 +279,9 @@ class Run:
             self.folder.log("trouble", message=str(error))
 
     def _read_counters(self) -> None:
-        self.counters = self.boards["receiver"].counters()
-        self.reference_missed = self.boards["receiver"].read("reference.missed")
+        receiver = self.boards["receiver"]
+        self.counters = receiver.counters() | closer_hits(receiver, len(self.config.receiver.detectors))
+        self.reference_missed = receiver.read("reference.missed")
 
     def _audit(self, name: str) -> AuditReport | None:
         try:

@@ -7,6 +7,7 @@ change with temperature and supply, and with every bitstream.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .board import Board
-from .errors import CalibrationError, ConfigError
+from .errors import CalibrationError, ConfigError, RunError
 from .protocol.identity import Capability
 from .protocol.registers import DETECTORS
 from .protocol.status import State
@@ -23,9 +24,27 @@ from .protocol.tdc import CODE_BITS, GROUP_TAPS, SPAN_FINES, TAPS
 from .protocol.units import SLOTS_PER_WORD
 from .tdc_calibration import TdcCalibration, calibrate
 
-__all__ = ["chained_detectors", "code_density", "load_calibrations", "load_file", "measure", "report", "save_file"]
+__all__ = [
+    "calibrated_detectors",
+    "chained_detectors",
+    "check_calibrated",
+    "check_file",
+    "closer_hits",
+    "code_density",
+    "load_calibrations",
+    "load_file",
+    "measure",
+    "pads",
+    "provenance",
+    "report",
+    "save_file",
+    "simulated",
+]
 
 _CODES = 1 << CODE_BITS
+_UNCALIBRATED = {"high_from": 1, "low_from": TAPS // GROUP_TAPS}
+"""Settings of a chain whose span is not known: those after reset, and while codes are counted. No calibration gives
+them, as its `low_from` leaves `SPARE_CODES` at the end of the chain."""
 _SLOWEST_OSCILLATOR_HZ = 20e6
 """The oscillator on the die has 25.8 MHz, 15 % more or less."""
 _LONGEST_CLEAR_S = 2.0
@@ -40,6 +59,27 @@ _FILE_KIND = "qrelay tdc calibration 2"
 def chained_detectors(board: Board) -> tuple[int, ...]:
     """Detectors of a station whose edges a carry chain measures."""
     return tuple(d for d in range(DETECTORS) if board.identity.chains >> d & 1)
+
+
+def calibrated_detectors(board: Board) -> tuple[int, ...]:
+    """Detectors with a carry chain that holds a calibration: its settings are not those after reset."""
+    return tuple(
+        d
+        for d in chained_detectors(board)
+        if any(board.read(f"tdc.{name}_{d}") != value for name, value in _UNCALIBRATED.items())
+    )
+
+
+def check_calibrated(name: str, board: Board, used: int) -> None:
+    """Raise RunError if one of the first `used` detectors of station `name` has a chain without a calibration."""
+    calibrated = calibrated_detectors(board)
+    bare = [str(d) for d in chained_detectors(board) if d < used and d not in calibrated]
+    if bare:
+        raise RunError(
+            f"station {name} ({board.identity.board}): the carry chain of detector {', '.join(bare)} is not "
+            f"calibrated, all its hits would get one time; run `qrelay calibrate {board.url} --out tdc.json` "
+            f"and keep the file, or bring back a kept one with `qrelay calibrate {board.url} --load tdc.json`"
+        )
 
 
 def _check(board: Board, detectors: Sequence[int]) -> None:
@@ -65,9 +105,8 @@ def code_density(board: Board, detector: int, hits: int) -> NDArray[np.int64]:
     settings = {
         "tdc.run": 0,
         "tdc.detector": detector,
-        # A chain whose span is not known yet: pulses and gaps of the oscillator are longer.
-        f"tdc.high_from_{detector}": 1,
-        f"tdc.low_from_{detector}": TAPS // GROUP_TAPS,
+        # Pulses and gaps of the oscillator are longer than any span.
+        **{f"tdc.{name}_{detector}": value for name, value in _UNCALIBRATED.items()},
         f"tdc.oscillator_{detector}": 1,
     }
     try:
@@ -90,16 +129,26 @@ def _wait(board: Board, seconds: float) -> None:
     word_rate_hz = board.identity.slot_rate_numerator_hz / board.identity.slot_rate_denominator / SLOTS_PER_WORD
     now = board.read("system.uptime")
     end = now + seconds * word_rate_hz
-    simulated = Capability.SIMULATED in board.identity.capabilities
     moved = time.monotonic()
     while now < end:
         # A simulated station runs while it is talked to.
-        time.sleep(_POLL_S if simulated else (end - now) / word_rate_hz)
+        time.sleep(_POLL_S if simulated(board) else (end - now) / word_rate_hz)
         before, now = now, board.read("system.uptime")
         if now > before:
             moved = time.monotonic()
         elif time.monotonic() > moved + _LONGEST_CLEAR_S:
             raise CalibrationError(f"{board.url}: the station's clock stands; check its reference")
+
+
+def pads(board: Board) -> dict[str, int]:
+    """Registers by which the chains see their pads, whatever a calibration that broke off has left; none without."""
+    chained = chained_detectors(board)
+    return {f"tdc.oscillator_{d}": 0 for d in chained} | ({"tdc.run": 0} if chained else {})
+
+
+def closer_hits(board: Board, used: int) -> dict[str, int]:
+    """Hits of the first `used` detectors that their chains only counted, by names for the counters: ``extra_<i>``."""
+    return {f"extra_{d}": board.read(f"tdc.extra_{d}") for d in chained_detectors(board) if d < used}
 
 
 def load_calibrations(board: Board, calibrations: Mapping[int, TdcCalibration]) -> None:
@@ -132,10 +181,11 @@ def measure(
     chosen = chained_detectors(board) if detectors is None else tuple(detectors)
     _check(board, chosen)
     if hits is None:
-        hits = SIMULATED_HITS if Capability.SIMULATED in board.identity.capabilities else HITS
+        hits = SIMULATED_HITS if simulated(board) else HITS
+    oscillator = "simulated oscillator" if simulated(board) else "oscillator on the die"
     rate = Fraction(board.identity.slot_rate_numerator_hz, board.identity.slot_rate_denominator)
     for detector in chosen:
-        progress(f"detector {detector}: {hits} hits of the oscillator on the die")
+        progress(f"detector {detector}: {hits} hits of the {oscillator}")
         counts = code_density(board, detector, hits)
         try:
             found[detector] = calibrate(counts, slot_rate_hz=rate)
@@ -143,6 +193,18 @@ def measure(
             raise CalibrationError(f"detector {detector}: {error}") from error
         load_calibrations(board, {detector: found[detector]})
     return found
+
+
+def simulated(board: Board) -> bool:
+    """Whether the chains of a station are modelled."""
+    return Capability.SIMULATED in board.identity.capabilities
+
+
+def provenance(board: Board) -> str:
+    """Where figures of merit of a station's chains come from, in words."""
+    if simulated(board):
+        return "simulated: tap widths come from the timing model of place and route, nothing was measured on a board"
+    return "from the code density of the oscillator on the die"
 
 
 def report(calibration: TdcCalibration) -> dict[str, float]:
@@ -161,8 +223,19 @@ def report(calibration: TdcCalibration) -> dict[str, float]:
     }
 
 
+def check_file(path: Path) -> None:
+    """Raise ConfigError if `path` is no place for a calibration, before one is measured."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"--out {path}: there is no folder {path.parent}; make it, or give another file")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"--out {path}: that is no file that could be written over; give another one")
+
+
 def save_file(path: Path, board: Board, found: Mapping[int, TdcCalibration], bitstream_sha256: str = "") -> None:
-    """Keep calibrations in a JSON file, with the station's build id; `bitstream_sha256` tells of which bitstream."""
+    """Keep calibrations in a JSON file, with the station's build id; `bitstream_sha256` tells of which bitstream.
+
+    The file appears as a whole or stays as it was. Raises RunError if it cannot be written.
+    """
     document = {
         "kind": _FILE_KIND,
         "board": board.identity.board,
@@ -178,7 +251,17 @@ def save_file(path: Path, board: Board, found: Mapping[int, TdcCalibration], bit
             for detector, calibration in found.items()
         },
     }
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise RunError(
+            f"{path}: {error.strerror or error}; the calibration of detector {', '.join(map(str, found))} is not kept, "
+            "but stays loaded in the station until its bitstream is loaded again: calibrate again with another --out"
+        ) from error
 
 
 def load_file(path: Path, board: Board, bitstream_sha256: str = "") -> dict[int, dict[str, Any]]:

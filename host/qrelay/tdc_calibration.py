@@ -15,7 +15,7 @@ from .errors import CalibrationError
 from .protocol.tdc import CODE_BITS, GROUP_TAPS, HISTOGRAM_BITS, SPAN_FINES, TAPS, codes_of
 from .protocol.units import DEFAULT_SLOT_RATE_HZ, FINES_PER_SLOT, fines_to_ps
 
-__all__ = ["MINIMUM_HITS", "SPARE_CODES", "TdcCalibration", "calibrate"]
+__all__ = ["MINIMUM_HITS", "SPARE_CODES", "WIDEST_FINES", "TdcCalibration", "calibrate"]
 
 MINIMUM_HITS = 100_000
 """Hits that leave an rms error of 8.5 ps by statistics."""
@@ -23,7 +23,7 @@ MINIMUM_HITS = 100_000
 SPARE_CODES = 2 * GROUP_TAPS
 """Codes at the end of a chain that must never occur: edges reach them only if the chain is shorter than two slots."""
 
-_WIDEST_FINES = FINES_PER_SLOT // 8
+WIDEST_FINES = FINES_PER_SLOT // 8
 """A code wider than this is no tap: the hits were locked to the slots."""
 
 
@@ -101,9 +101,9 @@ def calibrate(
     used = counts[: last_code + 1]
     widths = used * SPAN_FINES / hits
     widest = int(widths.argmax())
-    if widths[widest] > _WIDEST_FINES:
+    if widths[widest] > WIDEST_FINES:
         raise CalibrationError(
-            f"code density: code {widest} took {widths[widest]:.0f} fines, but at most {_WIDEST_FINES} are a tap; "
+            f"code density: code {widest} took {widths[widest]:.0f} fines, but at most {WIDEST_FINES} are a tap; "
             f"select a source that is not locked to the slots"
         )
     older = SPAN_FINES - np.cumsum(widths)

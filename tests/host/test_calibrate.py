@@ -42,8 +42,8 @@ def board_identity():
 class ChainedStation(FakeStation):
     """Two detectors with a chain; codes stand in the window once counting has stopped."""
 
-    def __init__(self):
-        super().__init__(board_identity())
+    def __init__(self, identity=None):
+        super().__init__(board_identity() if identity is None else identity)
         self.put("system.state", State.CLOCK_LOCKED)
         self.counted = None
         self.on_strobe = self._strobe
@@ -189,3 +189,51 @@ def test_selftest_calibrates_the_chains_first(station, monkeypatch, capsys, as_j
         assert chains["2"]["rms_error_ps"] < 20
     else:
         assert "effective resolution (ps)" in out
+
+
+def test_out_is_checked_before_anything_is_measured(station, tmp_path, monkeypatch, capsys):
+    absent = tmp_path / "absent"
+    for path, message in (
+        (absent / "tdc.json", f"--out {absent}/tdc.json: there is no folder {absent}; make it, or give another file"),
+        (tmp_path, f"--out {tmp_path}: that is no file that could be written over"),
+    ):
+        code, out, err = call(monkeypatch, capsys, "calibrate", station.url, "--hits", 200_000, "--out", path)
+        assert (code, out) == (2, "")
+        assert message in err
+    assert station.requests == []
+
+
+def test_a_file_that_cannot_be_written_leaves_the_calibration_loaded(station, tmp_path, monkeypatch, capsys):
+    """And the calibration that was kept before as it was."""
+    path = tmp_path / "tdc.json"
+    path.write_text("kept before")
+    (tmp_path / "tdc.json.part").mkdir()
+    code, _, err = call(monkeypatch, capsys, "calibrate", station.url, "--hits", 200_000, "--out", path)
+    assert code == 1
+    assert "tdc.json: Is a directory; the calibration of detector 0, 2 is not kept, but stays loaded in the" in err
+    assert "Traceback" not in err
+    assert path.read_text() == "kept before"
+    for detector in CHAINS:
+        np.testing.assert_array_equal(times_of(station, detector), calibrate(counts_of(detector)).table)
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_figures_say_whether_a_board_was_measured(monkeypatch, capsys, simulated):
+    """In words and JSON of calibration and self-test."""
+    identity = board_identity()
+    if simulated:
+        identity = replace(identity, phy=Phy.TWIN_TDC, capabilities=identity.capabilities | Capability.SIMULATED)
+    words = "from the code density of the oscillator on the die"
+    model = "simulated: tap widths come from the timing model of place and route, nothing was measured on a board"
+    expected = model if simulated else words
+    monkeypatch.setattr(commands_selftest, "loop_back", lambda *_, **__: [])
+    with ChainedStation(identity) as station:
+        for command in (("calibrate", station.url, "--hits", 200_000), ("selftest", station.url)):
+            _, out, err = call(monkeypatch, capsys, *command)
+            assert out.startswith(f"Carry chains of {station.url}, {expected}\n")
+            assert ("hits of the simulated oscillator" in err) is simulated
+        shown = json.loads(call(monkeypatch, capsys, "calibrate", station.url, "--hits", 200_000, "--json")[1])
+        assert (shown["simulated"], shown["provenance"]) == (simulated, expected)
+        shown = json.loads(call(monkeypatch, capsys, "selftest", station.url, "--json")[1])
+        assert shown["tdc_simulated"] == {station.url: simulated}
+        assert shown["tdc_provenance"] == {station.url: expected}

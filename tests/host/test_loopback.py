@@ -4,18 +4,26 @@ import dataclasses
 
 import numpy as np
 import pytest
+from fake_station import IDENTITY, FakeStation, click_words
 
-from qrelay.commands_selftest import parse_wires
+from qrelay.bench import describe_identity
+from qrelay.board import Board
+from qrelay.commands_selftest import _plain, _reason, parse_wires
 from qrelay.errors import ConfigError
-from qrelay.loopback import TRIALS, Pattern, compare
+from qrelay.loopback import TRIALS, Pattern, _clicks, compare
+from qrelay.protocol.identity import Identity, Phy
+from qrelay.protocol.records import RecordKind
+from qrelay.protocol.status import State
 
 PATTERN = Pattern()
 LAG = 14_592
 PLAIN = TRIALS[0]
 
 
-def report(clicks, *, detector=1, wanted=None, lag=LAG):
-    return compare(PATTERN, np.sort(clicks), detector=detector, wanted_line=wanted, trial=PLAIN, expected_lag_fines=lag)
+def report(clicks, *, detector=1, wanted=None, **limit):
+    return compare(
+        PATTERN, np.sort(clicks), detector=detector, wanted_line=wanted, trial=PLAIN, expected_lag_fines=LAG, **limit
+    )
 
 
 @pytest.mark.parametrize("line", range(8))
@@ -67,10 +75,28 @@ def test_jitter_within_a_bin_is_allowed():
 
 
 def test_patterns_have_both_bins_and_every_lane():
-    """Rising edges in the first and in the second bin of each lane, on every line."""
+    """Rising edges in the first and in the second bin of each lane, on every line.
+
+    A sparse pattern has them in the first bin, and in every lane by the delays of the trials.
+    """
+    sparse = Pattern(sparse=True)
     for line in range(8):
         edges = PATTERN.edges(line)
         assert set((edges // 128 % 8).tolist()) == set(range(8))
+        edges = sparse.edges(line)
+        lanes = np.concatenate([edges // 256 + trial.line_delay_slots for trial in TRIALS]) % 4
+        assert set(lanes.tolist()) == {0, 1, 2, 3}
+
+
+def test_limit_of_the_lag():
+    """Half a slot, or what a chain with an offset allows: 32 fines."""
+    for slip in (-127, 127):
+        assert report(PATTERN.edges(3) + LAG + slip, wanted=3).passed
+    for slip, passed in ((-32, False), (-31, True), (31, True), (32, False)):
+        found = report(PATTERN.edges(3) + LAG + slip, wanted=3, limit_fines=32)
+        assert found.passed is passed
+        assert _plain(found)["limit_fines"] == 32
+    assert _reason(found).endswith("no delay: +0.125 slots off, allowed are less than 0.125")
 
 
 def test_trials_put_each_lane_in_place_of_others():
@@ -85,3 +111,32 @@ def test_wires():
         parse_wires(["8:0"])
     with pytest.raises(ConfigError, match="--wire 2:0: detector 0 has a wire already"):
         parse_wires(["1:0", "2:0"])
+
+
+@pytest.mark.parametrize("phy", [Phy.TDC, Phy.TWIN_TDC])
+def test_inputs_beside_chains_keep_their_two_bins(phy):
+    """The identity block has one place for all detectors, and it tells of the chains."""
+    mixed = dataclasses.replace(IDENTITY, phy=phy, chains=0b0101, fine_first=0, fine_step=1)
+    for identity in (mixed, Identity.from_words(mixed.to_words())):
+        assert [identity.fines_of(d) for d in range(4)] == [range(256), range(64, 256, 128)] * 2
+    assert [IDENTITY.fines_of(d) for d in range(4)] == [range(64, 256, 128)] * 4
+    shown = describe_identity(mixed)
+    assert shown["detector_fines"] == [{"first": 0, "step": 1}, {"first": 64, "step": 128}] * 2
+    assert describe_identity(dataclasses.replace(mixed, detectors=1))["detector_fines"] == [{"first": 0, "step": 1}]
+
+
+def test_times_of_clicks_by_input():
+    """A bin has its middle as fine value, a tap its time: an edge at the slot's beginning is at the same place."""
+    mixed = dataclasses.replace(IDENTITY, phy=Phy.TDC, chains=0b0101, fine_first=0, fine_step=1)
+
+    def answer(strobe):
+        if strobe == "system.start":
+            detectors, fines = [0, 1, 0, 1], [0, 64, 130, 192]
+            station.send_records(RecordKind.CLICK, click_words([10, 10, 20, 20], detectors, fines))
+            station.put("system.state", State.FINISHED)
+
+    with FakeStation(mixed) as station, Board.open(station.url) as board:
+        station.on_strobe = answer
+        assert _clicks(board, 0).tolist() == [10 * 256, 20 * 256 + 130]
+        station.put("events.sent_click", 0)
+        assert _clicks(board, 1).tolist() == [10 * 256, 20 * 256 + 128]

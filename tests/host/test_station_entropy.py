@@ -1,7 +1,9 @@
 """Noise source and keys of a station from the host's side, with a station in Python behind the real link."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from qrelay.choices import ChoiceStream
 from qrelay.cli import app
 from qrelay.draw_store import DrawStore
 from qrelay.entropy_health import health_cutoffs
-from qrelay.errors import RunError
+from qrelay.errors import ConfigError, RunError
 from qrelay.protocol.identity import Entropy
 from qrelay.protocol.registers import register, window
 from qrelay.protocol.status import State
@@ -210,10 +212,68 @@ def test_recorded_samples_have_no_gap(station, tmp_path):
     samples = np.fromfile(out, np.uint8)
     expected = np.unpackbits(station.raw.view(np.uint8), bitorder="little")[:50001]
     np.testing.assert_array_equal(samples, expected)
-    about = json.loads(out.with_suffix(".json").read_text())
+    about = json.loads((tmp_path / "raw.bin.json").read_text())
     assert (about["samples"], about["ones"]) == (50001, int(expected.sum()))
     assert about["station"]["board"] == "fake"
     assert station.get("entropy.record") == 0
+
+
+def recorded(station, out, samples=3200):
+    arguments = ["entropy", "record", station.url, "--samples", str(samples), "--out", str(out), "--json"]
+    return CliRunner().invoke(app, arguments).exception
+
+
+@pytest.mark.parametrize("name", ["raw.json", "raw.JSON"])
+def test_samples_do_not_take_the_place_of_their_description(station, tmp_path, name):
+    error = recorded(station, tmp_path / name)
+    assert isinstance(error, ConfigError)
+    assert re.fullmatch(
+        r"--out .*: \.json is for the description .*; give another name, such as .*raw\.bin", str(error)
+    )
+    assert not list(tmp_path.iterdir())
+    assert station.requests == []
+
+
+def test_recordings_of_one_stem_keep_their_descriptions(station, tmp_path):
+    assert recorded(station, tmp_path / "a.bin", 3200) is recorded(station, tmp_path / "a.dat", 64) is None
+    described = {name: json.loads((tmp_path / f"{name}.json").read_text())["samples"] for name in ("a.bin", "a.dat")}
+    assert described == {"a.bin": 3200, "a.dat": 64}
+
+
+def test_a_description_that_cannot_be_written_is_told(station, tmp_path):
+    """And what ended the recording before it stays in front."""
+    (tmp_path / "raw.bin.json").mkdir()
+    error = recorded(station, tmp_path / "raw.bin")
+    assert isinstance(error, RunError)
+    assert re.search(r"raw\.bin\.json: Is a directory, so that 3200 raw samples have no description", str(error))
+    assert len((tmp_path / "raw.bin").read_bytes()) == 3200
+    station.per_read = window("raw").depth
+    error = recorded(station, tmp_path / "raw.bin", 1_000_000)
+    assert isinstance(error, RunError)
+    assert re.match(r"raw samples come faster than the link takes them: .*; and .*raw\.bin\.json: Is a d", str(error))
+    assert "raw samples come faster" in str(error.__cause__)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_told_and_only_what_it_took_is_described(station, tmp_path):
+    error = recorded(station, tmp_path / "absent" / "raw.bin")
+    assert isinstance(error, RunError)
+    assert "No such file or directory; choose another file with --out" in str(error)
+    (tmp_path / "raw.bin").symlink_to("/dev/full")
+    error = recorded(station, tmp_path / "raw.bin", 100_000)
+    assert isinstance(error, RunError)
+    assert "raw.bin: No space left on device; choose another file with --out" in str(error)
+    assert json.loads((tmp_path / "raw.bin.json").read_text())["samples"] == 0
+
+
+def test_a_file_that_cannot_be_opened_keeps_the_description_beside_it(station, tmp_path):
+    """Of samples that were recorded before, and are still there."""
+    (tmp_path / "raw.bin").mkdir()
+    (tmp_path / "raw.bin.json").write_text("of an earlier recording")
+    error = recorded(station, tmp_path / "raw.bin")
+    assert isinstance(error, RunError)
+    assert "raw.bin: Is a directory" in str(error)
+    assert (tmp_path / "raw.bin.json").read_text() == "of an earlier recording"
 
 
 def test_a_source_faster_than_the_link_ends_the_recording(station, entropy):

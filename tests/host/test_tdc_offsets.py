@@ -223,3 +223,36 @@ def test_delays_of_the_trials_are_less_by_the_offsets():
         128 + 1700 - 7 * 256,
     )
     assert (station.get("receiver.delay_slots_1"), station.get("receiver.delay_fine_1")) == (94, 128)
+
+
+def test_a_chain_with_an_offset_has_the_closer_limit(monkeypatch):
+    """40 fines late in all trials: too late for the detector whose offset was taken, and for no other."""
+    offsets = {0: Offset(-1700.4, 5.0, 96)}
+    latency = 4 * 256 * (IDENTITY.line_latency + IDENTITY.pin_latency - IDENTITY.receiver_latency)
+
+    def clicks(board, detector):
+        delay = 256 * (board.read("modulator.delay_0") + board.read(f"receiver.delay_slots_{detector}"))
+        delay += board.read(f"receiver.delay_fine_{detector}")
+        early = -1700 if detector in offsets else 0
+        return Pattern(sparse=True).edges(detector) + latency + delay + early + 40
+
+    monkeypatch.setattr(loopback, "_clicks", clicks)
+    with ChainedStation() as station, Board.open(station.url) as board:
+        reports = loopback.loop_back(board, offsets=offsets)
+    assert [(r.detector, r.limit_fines, r.passed) for r in reports] == [
+        (0, 32, False),
+        *((d, 128, True) for d in (1, 2, 3)),
+    ] * len(TRIALS)
+    assert {r.slip_slots for r in reports} == {40 / 256}
+
+
+def test_no_offset_of_a_chain_that_is_not_calibrated(bitstream, monkeypatch, capsys):
+    """All its hits have one time, so that an offset would be wrong and be kept."""
+    monkeypatch.setattr("test_calibrate.BUILD_ID", BUILD_ID)
+    options = ("--hits", 200_000, "--bitstream", bitstream, "--detector", 0, "--wire", "3:0", "--wire", "6:2")
+    with ChainedStation() as station:
+        code, _, err = call(monkeypatch, capsys, "calibrate", station.url, *options)
+    assert code == 2
+    assert "--wire: detector 2 is not calibrated" in err
+    assert "add --detector 2, or leave --detector out" in err
+    assert load_offsets(bitstream_sha256(bitstream), "fake") == {}

@@ -13,6 +13,7 @@ from qrelay.config import FineDelays, parse_config
 from qrelay.configure import configure
 from qrelay.demo_config import demo_text
 from qrelay.errors import RunError
+from qrelay.loopback import TRIALS, _configure, loop_back, measure_offsets
 from qrelay.modulation import sender_lines, source_lines
 from qrelay.protocol.identity import Capability
 from qrelay.protocol.registers import window
@@ -83,6 +84,50 @@ def test_fine_delay_reaches_the_registers():
             RunError, match=r"^station source: fine_delay.moving is still 1 after 2.0 s; flash the board"
         ):
             configure(board, "source", config, alignment, None)
+
+
+@pytest.mark.parametrize(
+    "test", [loop_back, lambda board: measure_offsets(board, {0: 0})], ids=["self-test", "measurement of offsets"]
+)
+def test_loop_back_has_no_taps_and_waits_for_the_elements(test, monkeypatch):
+    """Taps that an earlier run has left would be part of the lag: no click is taken before they are gone."""
+
+    class Clicks(Exception):
+        pass
+
+    def clicks(board, detector):
+        assert [station.get(f"fine_delay.taps_{line}") for line in range(8)] == [0] * 8
+        assert station.get("fine_delay.moving") == 0
+        raise Clicks
+
+    def settle():
+        if not any(station.get(f"fine_delay.taps_{line}") for line in range(8)):
+            reads.append(0)
+            station.put("fine_delay.moving", len(reads) < 5)
+
+    reads = []
+    monkeypatch.setattr("qrelay.loopback._clicks", clicks)
+    with FakeStation(DELAYING) as station, Board.open(station.url) as board:
+        for line in range(8):
+            station.put(f"fine_delay.taps_{line}", 99)
+        station.put("fine_delay.moving", 1)
+        station.before_read = settle
+        with pytest.raises(Clicks):
+            test(board)
+        station.before_read = lambda: None
+        station.put("fine_delay.moving", 1)
+        monkeypatch.setattr("qrelay.fine_delay.SETTLE_SECONDS", 0.1)
+        message = f"^station at {station.url}: fine_delay.moving is still 1 after 0.1 s; flash the board again"
+        with pytest.raises(RunError, match=message):
+            test(board)
+
+
+def test_boards_without_delay_elements_are_not_asked_for_them():
+    with FakeStation() as station, Board.open(station.url) as board:
+        station.put("fine_delay.taps_0", 99)
+        station.put("fine_delay.moving", 1)
+        _configure(board, TRIALS[0], {})
+        assert station.get("fine_delay.taps_0") == 99
 
 
 def test_bench_checks_its_stations(monkeypatch):

@@ -7,11 +7,16 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
+from .units import BINS_PER_SLOT, FINES_PER_SLOT
+
 __all__ = ["IDENTITY_WORDS", "MAGIC", "Capability", "Entropy", "Identity", "Phy"]
 
 MAGIC = 0x594C5251  # "QRLY", little-endian
 IDENTITY_WORDS = 64
 _LAYOUT = struct.Struct("<IQ4H24sQQiBBBBBBBB14HIQ")
+
+_BIN_FINES = FINES_PER_SLOT // BINS_PER_SLOT
+"""Bin of an x2 gearbox, whose fine value is its middle."""
 
 
 class Entropy(IntEnum):
@@ -75,9 +80,9 @@ class Identity:
     phy: Phy
     entropy: Entropy
     fine_step: int
-    """Fines between neighbouring values that the detector PHY can give."""
+    """Fines between neighbouring values that the detector PHY can give; of chains where there are any (`fines_of`)."""
     fine_first: int
-    """Smallest fine value that the detector PHY can give."""
+    """Smallest fine value that the detector PHY can give; of chains where there are any (`fines_of`)."""
     start_latency: int
     line_latency: int
     pin_latency: int
@@ -99,6 +104,12 @@ class Identity:
     build_id: int = 0
     """Which bitstream the station holds: the same number stands in the head of the file. 0: simulated, no bitstream."""
     magic: int = MAGIC
+
+    def fines_of(self, detector: int) -> range:
+        """Fine values that a detector's input can give; where only some have a carry chain, the others' are coarser."""
+        if self.phy in (Phy.TDC, Phy.TWIN_TDC) and not self.chains >> detector & 1:
+            return range(_BIN_FINES // 2, FINES_PER_SLOT, _BIN_FINES)
+        return range(self.fine_first, FINES_PER_SLOT, self.fine_step)
 
     def to_words(self) -> list[int]:
         """Contents of the identity window, `IDENTITY_WORDS` words of 32 bits."""
