@@ -94,7 +94,7 @@ def _counted_slots(config: RunConfig, manifest: Mapping[str, Any]) -> _Counted:
     slots, live_slots = counted - lead_in, counters["live_slots"] - lead_in
     cut = manifest.get("choices_end_slot")
     if cut is not None and cut < end:
-        # Choices are missing from there on. The counters cover more; live slots are shared out evenly.
+        # Choices or announcements are missing from there on. The counters cover more; live slots are shared out evenly.
         kept = max(0, layout.counted(max(cut, first) - start, COUNTED_KINDS) - lead_in)
         return _Counted(first, max(cut, first), kept, round(live_slots * kept / slots))
     return _Counted(first, end, slots, live_slots)

@@ -43,6 +43,7 @@ def stop_on_signals(stop: threading.Event, started: threading.Event) -> Iterator
 
 def run_text(text: str, source: str, *, seconds: float | None = None, as_json: bool = False) -> int:
     """Carry out the run of a TOML text and show it; return the exit code."""
+    from .plots import plot_run
     from .run import execute
 
     config = parse_config(text, source)
@@ -68,10 +69,12 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
         "audit": outcome.manifest["audit"],
         "alarms": outcome.manifest["alarms"],
         "accounting": outcome.manifest["accounting"],
+        "not_accounted": outcome.manifest["not_accounted"],
         "trouble": outcome.trouble,
-        "plots": _plots(outcome.folder, config, outcome.manifest, outcome.result),
+        "warnings": [],
         "run_folder": outcome.folder,
     }
+    shown["plots"] = plot_run(outcome.folder, config, outcome.manifest, outcome.result, shown["warnings"].append)
     if as_json:
         print_json(shown)
     else:
@@ -90,12 +93,6 @@ def _expected_qber(config: RunConfig) -> float | None:
 
     key = config.setting_index(config.sifting.key)
     return RunModel(config).pair(key, key).qber
-
-
-def _plots(folder: str, config: RunConfig, manifest: dict[str, Any], result: dict[str, Any]) -> list[str]:
-    from .plots import plot_run
-
-    return plot_run(folder, config, manifest, result)
 
 
 def run_file(path: Path, *, fast: bool, as_json: bool) -> int:

@@ -164,11 +164,18 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
     for station, kinds in outcome["accounting"].items():
         for kind, entry in kinds.items():
             for what, count in entry.items():
-                if count and what in ("lost_on_link", "dropped_by_station", "unaccounted"):
+                if count and what in ("lost_on_link", "not_recorded", "dropped_by_station", "unaccounted"):
                     wanted = " (only a sample was wanted)" if kind == "click" and what == "dropped_by_station" else ""
                     console.print(
                         f"{station}: {count:,} {kind} records {what.replace('_', ' ')}{wanted}", highlight=False
                     )
+    for station, entry in outcome["not_accounted"].items():
+        taken = sum(entry["received"].values())
+        console.print(
+            f"{station}: lost, what it sent is not accounted for; {taken:,} of its records are kept", highlight=False
+        )
+    for warning in outcome["warnings"]:
+        console.print(f"warning: {warning}", highlight=False, soft_wrap=True)
     for plot in outcome["plots"]:
         console.print(f"plot {plot}", highlight=False, soft_wrap=True)
     console.print(f"run folder {outcome['run_folder']}", highlight=False, soft_wrap=True)

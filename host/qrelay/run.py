@@ -199,10 +199,11 @@ class Run:
                 }
                 for name in SENDERS
             },
-            "choices_end_slot": self.sifting.end_slot,
+            "choices_end_slot": self._complete_until(),
             "counters": self.counters,
             "reference_missed": self.reference_missed,
             "accounting": self.collector.accounting,
+            "not_accounted": self.collector.not_accounted,
             "alarms": self.collector.alarms,
             "histograms": self._histograms(),
             "click_fines": self.collector.click_fines.tolist(),
@@ -214,6 +215,11 @@ class Run:
             "stopped_by_hand": self.stopped,
             "trouble": self.trouble,
         }
+
+    def _complete_until(self) -> int | None:
+        """Slot from which on draws or announcements are missing; None if none are."""
+        ends = (self.sifting.end_slot, self.collector.unrecorded_slot)
+        return min((end for end in ends if end is not None), default=None)
 
     def _histograms(self) -> dict[str, Any] | None:
         if self.histograms is None or self.histograms.total is None:
