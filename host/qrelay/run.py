@@ -331,17 +331,30 @@ def execute(
             on_message(f"run folder {folder.path}")
             for warning in bench.warnings():
                 on_message(f"warning: {warning}")
-            run = Run(config, bench, folder)
-            for warning in run.warnings:
-                on_message(f"warning: {warning}")
-            run.configure()
-            run.start()
-            on_started()
-            run.collect(on_progress, stop)
-            manifest = run.manifest(bench, run.finish())
+            try:
+                run = Run(config, bench, folder)
+                for warning in run.warnings:
+                    on_message(f"warning: {warning}")
+                run.configure()
+                run.start()
+                on_started()
+                run.collect(on_progress, stop)
+                audits = run.finish()
+            except BaseException as error:
+                _abandon(bench, folder, error, on_message)
+                raise
+            manifest = run.manifest(bench, audits)
             return conclude(folder, config, manifest, run.choices, run.collector.announcements, on_message)
         finally:
             folder.close()
+
+
+def _abandon(bench: Bench, folder: RunFolder, error: BaseException, on_message: Callable[[str], None]) -> None:
+    """Leave no station armed or running behind a run that ends without a result."""
+    left = bench.disarm()
+    folder.log("abandoned", message=str(error) or type(error).__name__, not_disarmed=left)
+    for name, reason in left.items():
+        on_message(f"warning: station {name} may still be armed or running: {reason}")
 
 
 def _execute_fast(

@@ -3,8 +3,10 @@
 
 import copy
 import json
+import signal
 import stat
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,15 @@ from fake_station import FakeRelay
 import qrelay.bench
 from qrelay.analysis import analyse
 from qrelay.choice_keys import ChoiceKey
+from qrelay.commands import run_text
 from qrelay.config import load_config, parse_config
 from qrelay.demo_config import demo_text
-from qrelay.errors import RunError
+from qrelay.errors import LinkClosed, RunError
+from qrelay.live_view import LiveView
 from qrelay.protocol.records import RecordKind
 from qrelay.run import execute
 from qrelay.run_folder import read_announcements
-from qrelay.status import Alarm
+from qrelay.status import Alarm, State
 
 
 @pytest.fixture
@@ -58,6 +62,11 @@ def text(tmp_path, slots=40_000_000, **changes):
 
 def go(run_text, **options):
     return execute(parse_config(run_text), run_text, **options)
+
+
+def left_on(relay):
+    """Stations that are armed or running."""
+    return [name for name, station in relay.now.stations.items() if station.get("system.state") & 0b11]
 
 
 def test_gain_and_qber_agree_with_the_closed_form(relay, tmp_path):
@@ -209,15 +218,65 @@ def test_a_receiver_that_vanishes_leaves_a_consistent_partial_result(relay, tmp_
     assert json.loads((Path(outcome.folder) / "result.json").read_text()) == result
 
 
-def test_a_sender_that_vanishes_ends_the_run(relay, tmp_path):
+def test_a_sender_that_vanishes_ends_the_run(relay, tmp_path, monkeypatch):
+    """What the receiver has queued leaves it only after the run: it is fetched all the same."""
+    begin = FakeRelay._strobe
+    held = []
+
+    def pull(progress):
+        receiver = relay.now.stations["receiver"]
+        if progress.successes > 500 and not held:
+            relay.now.stations["alice"].vanish()
+            held.append(b"")
+            receiver.mangle = lambda packet: held.append(packet) or b"" if packet[1] == 0x40 else packet
+
+    def strobe(self, name, what):
+        begin(self, name, what)
+        if (name, what) == ("receiver", "system.disarm") and held:
+            receiver = self.stations[name]
+            receiver.mangle = lambda packet: packet
+            threading.Timer(0.3, lambda: [receiver.send(packet) for packet in held]).start()
+
+    monkeypatch.setattr(FakeRelay, "_strobe", strobe)
+    outcome = go(text(tmp_path, slots=10_000_000_000), on_progress=pull)
+    assert len(held) > 1
+    assert outcome.trouble.startswith("station alice is lost")
+    assert outcome.manifest["audit"]["alice"] is None
+    assert outcome.result["successes"] > 400
+    # All but Alice's account is closed, and she is named.
+    manifest = outcome.manifest
+    assert set(manifest["accounting"]) == {"bob", "source", "receiver"}
+    account = manifest["accounting"]["receiver"]["success"]
+    assert account["sent"] == account["received"] > 500
+    assert account["lost_on_link"] == account["unaccounted"] == 0
+    assert set(manifest["not_accounted"]) == {"alice"}
+    assert "is down" in manifest["not_accounted"]["alice"]["reason"]
+    assert manifest["not_accounted"]["alice"]["received"]["success"] == 0
+    # The last counters cover what was fetched in the end: the gain is right.
+    assert abs(outcome.result["gain_sigma"]) < 4
+    assert left_on(relay) == ["alice"]
+
+
+def test_a_lost_station_is_named_in_the_summary(relay, tmp_path, monkeypatch, capsys):
     def pull(progress):
         if progress.successes > 500:
             relay.now.stations["alice"].vanish()
 
+    monkeypatch.setattr(LiveView, "update", lambda view, progress: pull(progress))
+    with pytest.raises(RunError, match=r"^station alice is lost: .* \(everything taken is in "):
+        run_text(text(tmp_path, slots=10_000_000_000), "test")
+    assert "alice: lost, what it sent is not accounted for; 0 of its records are kept" in capsys.readouterr().out
+
+
+def test_a_receiver_that_is_lost_leaves_the_account_of_the_others(relay, tmp_path):
+    def pull(progress):
+        if progress.successes > 500:
+            relay.now.stations["receiver"].vanish()
+
     outcome = go(text(tmp_path, slots=10_000_000_000), on_progress=pull)
-    assert outcome.trouble.startswith("station alice is lost")
-    assert outcome.manifest["audit"]["alice"] is None
-    assert outcome.result["successes"] > 400
+    assert set(outcome.manifest["accounting"]) == {"alice", "bob", "source"}
+    entry = outcome.manifest["not_accounted"]["receiver"]
+    assert entry["received"]["success"] >= outcome.result["successes"] > 400
 
 
 def test_lost_packets_are_accounted_for(relay, tmp_path):
@@ -257,17 +316,71 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_taken(relay, tmp_path, monk
     assert len(read_announcements(outcome.folder)) > 0
 
 
-def test_a_refused_start_says_why(relay, tmp_path, monkeypatch):
+@pytest.mark.parametrize("others_run", [False, True])
+def test_a_refused_start_says_why_and_leaves_no_station_on(relay, tmp_path, monkeypatch, others_run):
     begin = FakeRelay._strobe
 
     def refuse(self, name, strobe):
-        if strobe == "system.start":
-            self.stations["bob"].put("system.alarms", Alarm.START_REFUSED)
-            self.stations["bob"].put("timebase.start_place", 7)
-        else:
+        if strobe != "system.start":
             begin(self, name, strobe)
+            return
+        if others_run:
+            begin(self, name, strobe)
+            self._state("bob", on=State.ARMED, off=State.RUNNING)
+        self.stations["bob"].put("system.alarms", Alarm.START_REFUSED)
+        self.stations["bob"].put("timebase.start_place", 7)
 
     monkeypatch.setattr(FakeRelay, "_strobe", refuse)
     monkeypatch.setattr("qrelay.run._START_LIMIT_S", 0.5)
     with pytest.raises(RunError, match=r"did not see the start pulse|start refused .start pulse seen in bin 7"):
         go(text(tmp_path))
+    assert left_on(relay) == []
+
+
+@pytest.mark.parametrize("moment", ["system.arm", "system.start", "audit.arm"])
+def test_ctrl_c_before_the_run_has_begun_leaves_no_station_on(relay, tmp_path, monkeypatch, moment):
+    """A real interrupt, while the host waits for the answer of the station."""
+    begin = FakeRelay._strobe
+    main, seen = threading.get_ident(), []
+
+    def strobe(self, name, what):
+        begin(self, name, what)
+        if (name, what) in (("bob", moment), ("source", moment)) and not seen:
+            seen.append(what)
+            signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.2)
+
+    monkeypatch.setattr(FakeRelay, "_strobe", strobe)
+    with pytest.raises(KeyboardInterrupt):
+        go(text(tmp_path))
+    assert seen
+    assert left_on(relay) == []
+    (log,) = tmp_path.glob("*/log.jsonl")
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert (last["event"], last["message"], last["not_disarmed"]) == ("abandoned", "KeyboardInterrupt", {})
+
+
+def test_a_lost_station_hinders_nobody_to_disarm_the_others(relay, tmp_path, monkeypatch):
+    """The first error stays the one that is told; the station that does not answer is named."""
+    begin = FakeRelay._strobe
+
+    def strobe(self, name, what):
+        begin(self, name, what)
+        if (name, what) == ("source", "system.start"):
+            self.stations["alice"].vanish()
+
+    monkeypatch.setattr(FakeRelay, "_strobe", strobe)
+    messages = []
+    with pytest.raises(LinkClosed, match="is down"):
+        go(text(tmp_path), on_message=messages.append)
+    assert left_on(relay) == ["alice"]
+    assert any(m.startswith("warning: station alice may still be armed or running: ") for m in messages)
+
+
+def test_an_error_of_the_host_in_the_run_leaves_no_station_on(relay, tmp_path):
+    def fail(progress):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        go(text(tmp_path), on_progress=fail)
+    assert left_on(relay) == []
