@@ -29,6 +29,7 @@ from .modulation import sender_lines
 from .protocol import PROTOCOL_HASH
 from .protocol.registers import LINES
 from .protocol.units import SLOTS_PER_BLOCK
+from .refusals import REFUSALS, why_refused
 from .run_folder import RecordedAnnouncements, RunFolder
 from .sifting import DrawsChoices
 from .status import Alarm, State
@@ -39,7 +40,6 @@ __all__ = ["Run", "RunOutcome", "execute"]
 _START_LIMIT_S = 20.0
 _STANDSTILL_S = 20.0
 _POLL_S = 0.05
-_REFUSALS = Alarm.START_REFUSED | Alarm.ARM_REFUSED | Alarm.CHOICES_BEFORE_KEYSTREAM
 
 
 class Run:
@@ -263,16 +263,12 @@ class Run:
             time.sleep(0.005)
 
     def _check_alarms(self, name: str) -> None:
-        refused = self.boards[name].alarms() & _REFUSALS
+        refused = self.boards[name].alarms() & REFUSALS
         if refused & Alarm.CHOICES_BEFORE_KEYSTREAM and name in self.board_senders:
             self.board_senders[name].check()
             raise RunError(self.board_senders[name].why_stopped())
         if refused:
-            place = self.boards[name].read("timebase.start_place")
-            raise RunError(
-                f"station {name}: {', '.join(Alarm(refused).names())} (start pulse seen in bin {place} of its word; "
-                "bins 0 and 7 are too close to the edge: change the start cable by a few ns)"
-            )
+            raise RunError(why_refused(name, self.boards[name], refused))
 
     def _attempt(self, action: Callable[[], object]) -> None:
         try:
