@@ -12,11 +12,12 @@ from .configure import COUNTED_KINDS
 from .decoy_estimate import estimate_parity
 from .estimate import PairEstimate, Ratio, binary_entropy, estimate_pairs
 from .frame import FrameLayout
+from .fringes import Fringes
 from .model import RunModel
 from .protocol.choice import PHASES
 from .record_arrays import RecordArray
 from .reference_phase import reference_result
-from .sifting import Announcements, DrawsChoices, fringe_counts, phase_offset_of
+from .sifting import Announcements, DrawsChoices
 from .success_sums import CountedParts, SuccessSums
 
 __all__ = ["analyse"]
@@ -103,16 +104,10 @@ def _counted_slots(config: RunConfig, manifest: Mapping[str, Any]) -> _Counted:
 def _phase_offset(config: RunConfig, parts: CountedParts) -> int:
     if isinstance(config.sifting.phase_offset, int):
         return config.sifting.phase_offset
-    # Only pairs that hold no key may say where the fringe stands.
-    key = config.setting_index(config.sifting.key)
-    vacuum = config.setting_index(config.sifting.vacuum)
-    fringe = np.zeros((2, PHASES), np.int64)
+    fringes = Fringes.none()
     for announced, chosen in parts:
-        usable = ~((chosen.setting_a == key) & (chosen.setting_b == key))
-        usable &= (chosen.setting_a != vacuum) & (chosen.setting_b != vacuum)
-        fringe += fringe_counts(announced.outcomes[usable], chosen.phase_a[usable], chosen.phase_b[usable])
-    offset, _ = phase_offset_of(fringe)
-    return (offset + PHASES // 2) % PHASES if config.sifting.invert else offset
+        fringes.add(Fringes.of(config, announced.outcomes, chosen))
+    return fringes.offset(invert=config.sifting.invert)
 
 
 def _model(config: RunConfig, manifest: Mapping[str, Any], offset: int) -> RunModel:

@@ -140,7 +140,7 @@ class FastRun:
         for name, count in zip(COUNTERS, part.counters.tolist(), strict=True):
             if name != "outcome_0":
                 self.counters[name] = self.counters.get(name, 0) + count
-        self.tally.count(len(part.successes), part.sifted, part.wrong)
+        self.tally.count(len(part.successes), part.fringes)
         if self._drifts:
             self._drift.add(part)
 

@@ -58,6 +58,8 @@ class LiveView:
             else ""
         )
         qber = "-" if math.isnan(progress.qber) else f"{progress.qber:.2%} +- {progress.qber_std:.2%}"
+        if progress.phase_offset is None:
+            qber = "- (phase offset not known yet)"
         model = "" if self._qber_model is None else f" (model {self._qber_model:.2%})"
         left = (progress.slots_total - progress.slots) / progress.slots_per_second if progress.slots_per_second else 0.0
         return [

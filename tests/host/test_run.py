@@ -130,15 +130,21 @@ def test_a_slip_of_one_slot_between_alice_and_bob_cannot_be_missed(relay, tmp_pa
 @pytest.mark.parametrize("wanted", ['"auto"', "5"])
 def test_a_constant_phase_offset_is_corrected(relay, tmp_path, wanted):
     offset = 5 * 2 * np.pi / 16
+    seen = []
     outcome = go(
         text(
             tmp_path,
             slots=16_000_000,
             phase=("phase_offset = 0 ", f"phase_offset = {wanted} "),
             twin=("length_km = 50.0", f"length_km = 50.0\nphase_offset_rad = {offset}"),
-        )
+        ),
+        on_progress=seen.append,
     )
     assert outcome.result["phase_offset"] == 5
+    # What was seen live is what came out, but for the audited slots.
+    assert seen[-1].phase_offset == 5
+    assert abs(seen[-1].sifted - outcome.result["sifted"]) <= 3
+    assert abs(seen[-1].errors - outcome.result["errors"]) <= 3
     assert abs(outcome.result["qber_sigma"]) < 4
 
 
