@@ -67,6 +67,7 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
         "real_time_ratio": slots_per_second / outcome.manifest["stations"]["receiver"]["slot_rate_hz"],
         "stations": outcome.manifest["stations"],
         "audit": outcome.manifest["audit"],
+        "audit_missing": outcome.manifest["audit_missing"],
         "alarms": outcome.manifest["alarms"],
         "accounting": outcome.manifest["accounting"],
         "not_accounted": outcome.manifest["not_accounted"],
@@ -79,11 +80,20 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
         print_json(shown)
     else:
         print_summary(shown)
-    failed = [name for name, report in shown["audit"].items() if report is not None and not report["passed"]]
-    if outcome.trouble or failed:
-        reason = outcome.trouble or f"the audit of {' and '.join(failed)} failed: emitted is not what was drawn"
+    if reason := outcome.trouble or _audit_failure(shown):
         raise RunError(f"{reason} (everything taken is in {outcome.folder})")
     return 0
+
+
+def _audit_failure(shown: dict[str, Any]) -> str | None:
+    """What an audit that was asked for does not prove, in words; None if it proves what it should."""
+    failed = [name for name, report in shown["audit"].items() if report is not None and not report["passed"]]
+    found = [f"the audit of {' and '.join(failed)} failed: emitted is not what was drawn"] if failed else []
+    found += [
+        f"the audit of {name} is missing, though the run was long enough for it: {reason}"
+        for name, reason in shown["audit_missing"].items()
+    ]
+    return "; ".join(found) or None
 
 
 def _expected_qber(config: RunConfig) -> float | None:

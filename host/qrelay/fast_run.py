@@ -200,6 +200,7 @@ class FastRun:
             "histograms": None,
             "click_fines": self.click_fines.tolist(),
             "audit": {},
+            "audit_missing": {},
             "seconds": self.seconds,
             "stopped_by_hand": self.stopped,
             "trouble": self.trouble,

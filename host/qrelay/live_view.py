@@ -157,9 +157,11 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
         _print_reference(console, outcome["reference"])
     if not all(station["rtl"] for station in outcome["stations"].values()):
         console.print("drawn by the fast twin: no gateware was run, on boards or simulated", highlight=False)
+    missing = outcome["audit_missing"]
     for name, report in outcome["audit"].items():
         done = "not complete" if report is None else "passed" if report["passed"] else "FAILED"
-        console.print(f"audit of {name}: {done}", highlight=False)
+        done = f"MISSING: {missing[name]}" if name in missing else done
+        console.print(f"audit of {name}: {done}", highlight=False, soft_wrap=True)
     for name, alarms in outcome["alarms"].items():
         if alarms:
             console.print(f"alarms of {name}: {', '.join(alarms)}", highlight=False)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .alignment import Alignment, align
-from .audit import AuditReport, check_audit, disclosed_slots
+from .audit import AUDIT_SLOTS, AuditReport, check_audit, disclosed_slots
 from .bench import Bench, describe_identity
 from .board_sender import BoardSender
 from .board_sifting import BoardSifting
@@ -83,6 +83,8 @@ class Run:
         self.histograms = (
             Histograms(self.boards["receiver"]) if wanted.fine != "off" or wanted.lag is not None else None
         )
+        self.audits_missing: dict[str, str] = {}
+        """By sender: why there is no audit, though the run was long enough for it."""
         self.trouble: str | None = None
         self.stopped = False
         self.slots_done = 0
@@ -211,6 +213,7 @@ class Run:
                 name: None if report is None else {**asdict(report), "passed": report.passed}
                 for name, report in audits.items()
             },
+            "audit_missing": self.audits_missing,
             "seconds": self.seconds,
             "stopped_by_hand": self.stopped,
             "trouble": self.trouble,
@@ -283,15 +286,25 @@ class Run:
         self.reference_missed = self.boards["receiver"].read("reference.missed")
 
     def _audit(self, name: str) -> AuditReport | None:
+        """Outcome of a sender's audit; None where it is not complete, which is noted if the run was long enough."""
         try:
-            if State.AUDIT_COMPLETE not in self.boards[name].state():
-                return None
+            complete = State.AUDIT_COMPLETE in self.boards[name].state()
             words = self.boards[name].read_table("audit")
-            if name in self.board_senders and not self.board_senders[name].audit_answered:
-                return None
-        except LinkError:
+        except LinkError as error:
+            self._no_audit(name, str(error))
+            return None
+        if not complete:
+            self._no_audit(name, "its capture did not complete; start again, and if it recurs flash the board")
+            return None
+        if name in self.board_senders and not self.board_senders[name].audit_answered:
+            self._no_audit(name, "the station did not answer for the audited slots")
             return None
         return check_audit(words, audit_slot(self.alignment), self._plan(name))
+
+    def _no_audit(self, name: str, reason: str) -> None:
+        if self.alignment.first_slot + self.slots_done >= audit_slot(self.alignment) + AUDIT_SLOTS:
+            self.audits_missing[name] = reason
+            self.folder.log("audit missing", station=name, message=reason)
 
     def _plan(self, name: str) -> SenderPlan:
         timing = self.alignment.stations[name]

@@ -97,6 +97,25 @@ def test_demo_in_words(monkeypatch, capsys, fake_twin, tmp_path):
     assert "model 6.65%" in err
 
 
+@pytest.mark.parametrize(("slots", "long_enough"), [(1272, False), (1280, True)])
+def test_an_audit_that_never_completes_is_a_failure(monkeypatch, capsys, fake_twin, tmp_path, slots, long_enough):
+    """Where it was asked for, and the run held all its slots: 1024 behind the longest line delay of 256."""
+    capture = FakeRelay._capture
+    monkeypatch.setattr(FakeRelay, "_capture", lambda relay, name: None if name == "bob" else capture(relay, name))
+    code, out, err = call(monkeypatch, capsys, "demo", "--slots", slots, "--output", tmp_path)
+    if not long_enough:
+        assert code == 0, err
+        assert "audit of bob: not complete" in out
+        return
+    assert code == 1
+    assert "audit of alice: passed" in out
+    assert "audit of bob: MISSING: its capture did not complete" in out
+    reason = "error: the audit of bob is missing, though the run was long enough for it: its capture did not complete"
+    assert reason in err
+    (manifest,) = tmp_path.glob("*/manifest.json")
+    assert set(json.loads(manifest.read_text())["audit_missing"]) == {"bob"}
+
+
 def test_demo_for_some_seconds(monkeypatch, capsys, fake_twin, tmp_path):
     code, out, err = call(monkeypatch, capsys, "demo", "--seconds", 1, "--json", "--output", tmp_path)
     assert code == 0, err

@@ -248,6 +248,7 @@ def test_a_sender_that_vanishes_ends_the_run(relay, tmp_path, monkeypatch):
     assert len(held) > 1
     assert outcome.trouble.startswith("station alice is lost")
     assert outcome.manifest["audit"]["alice"] is None
+    assert "is down" in outcome.manifest["audit_missing"]["alice"]
     assert outcome.result["successes"] > 400
     # All but Alice's account is closed, and she is named.
     manifest = outcome.manifest
