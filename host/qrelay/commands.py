@@ -68,6 +68,7 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
         "stations": outcome.manifest["stations"],
         "audit": outcome.manifest["audit"],
         "audit_missing": outcome.manifest["audit_missing"],
+        "keys_kept": {name: key["kept"] for name, key in outcome.manifest["keys"].items() if key.get("kept")},
         "alarms": outcome.manifest["alarms"],
         "accounting": outcome.manifest["accounting"],
         "not_accounted": outcome.manifest["not_accounted"],

@@ -162,6 +162,8 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
         done = "not complete" if report is None else "passed" if report["passed"] else "FAILED"
         done = f"MISSING: {missing[name]}" if name in missing else done
         console.print(f"audit of {name}: {done}", highlight=False, soft_wrap=True)
+    for name, reason in outcome["keys_kept"].items():
+        console.print(f"keys of {name} stay on its board: {reason}", highlight=False, soft_wrap=True)
     for name, alarms in outcome["alarms"].items():
         if alarms:
             console.print(f"alarms of {name}: {', '.join(alarms)}", highlight=False)

@@ -162,7 +162,7 @@ class Run:
         audits = {name: self._audit(name) for name in SENDERS} if self.config.audit else {}
         for name in STATIONS:
             self._attempt(self.boards[name].disarm)
-        self.sifting.erase()
+        self.sifting.end()
         return audits
 
     def manifest(self, bench: Bench, audits: dict[str, AuditReport | None]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from fake_station import FakeRelay, FakeStation
 from serial.tools.list_ports_common import ListPortInfo
 
 import qrelay.bench
+import qrelay.run
 from qrelay import cli
 from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
@@ -114,6 +115,21 @@ def test_an_audit_that_never_completes_is_a_failure(monkeypatch, capsys, fake_tw
     assert reason in err
     (manifest,) = tmp_path.glob("*/manifest.json")
     assert set(json.loads(manifest.read_text())["audit_missing"]) == {"bob"}
+
+
+def test_keys_that_stay_on_a_board_are_told(monkeypatch, capsys, fake_twin, tmp_path):
+    execute = qrelay.run.execute
+
+    def keep(*arguments, **options):
+        outcome = execute(*arguments, **options)
+        outcome.manifest["keys"]["bob"]["kept"] = "3 announcements are not answered; the next run erases them"
+        return outcome
+
+    monkeypatch.setattr("qrelay.run.execute", keep)
+    code, out, _ = call(monkeypatch, capsys, "demo", "--slots", 1280, "--output", tmp_path)
+    assert code == 0
+    assert "keys of bob stay on its board: 3 announcements are not answered; the next run erases them" in out
+    assert "keys of alice" not in out
 
 
 def test_demo_for_some_seconds(monkeypatch, capsys, fake_twin, tmp_path):
