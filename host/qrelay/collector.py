@@ -130,8 +130,9 @@ class Collector:
                         self._take(station, kind)
                     except RunFolderError as error:
                         disk = error
-                if station not in self.not_accounted:
-                    self._close_account(station)
+                if station not in self.not_accounted and not self._close_account(station):
+                    # Waiting for its answer must not take the time of the others.
+                    deadline = time.monotonic() + _DRAIN_LIMIT_S
             if time.monotonic() > deadline or not any(
                 entry["unaccounted"] or entry["waiting"]
                 for kinds in self.accounting.values()
@@ -190,7 +191,8 @@ class Collector:
                     state=int(status["state"]),
                 )
 
-    def _close_account(self, station: str) -> None:
+    def _close_account(self, station: str) -> bool:
+        """Bring the account of a station up to date; False if it does not answer."""
         board, received = self._boards[station], self._received[station]
         try:
             events = board.read_group("events")
@@ -199,7 +201,7 @@ class Collector:
             # What the station sent is not known: an account of earlier would be a wrong one.
             self.accounting.pop(station, None)
             self.not_accounted[station] = {"reason": str(error)}
-            return
+            return False
         kinds = {}
         for kind in RecordKind:
             name = kind.name.lower()
@@ -215,3 +217,4 @@ class Collector:
                 "unaccounted": (sent - received[kind] - lost - unrecorded) % (1 << 32),
             }
         self.accounting[station] = kinds
+        return True

@@ -63,6 +63,8 @@ class RunFolder:
             except FileExistsError:
                 continue
             except OSError as error:
+                with suppress(OSError):
+                    (path / _RESERVE).unlink(missing_ok=True)
                 raise RunFolderError(f"cannot make {path}: {error.strerror}; choose another output folder") from error
         raise RunFolderError(f"{output} holds a thousand runs of this second already")
 

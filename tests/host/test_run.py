@@ -15,6 +15,7 @@ from fake_station import FakeRelay
 
 import qrelay.bench
 from qrelay.analysis import analyse
+from qrelay.board import Board
 from qrelay.choice_keys import ChoiceKey
 from qrelay.commands import run_text
 from qrelay.config import load_config, parse_config
@@ -273,6 +274,29 @@ def test_a_lost_station_is_named_in_the_summary(relay, tmp_path, monkeypatch, ca
     with pytest.raises(RunError, match=r"^station alice is lost: .* \(everything taken is in "):
         run_text(text(tmp_path, slots=10_000_000_000), "test")
     assert "alice: lost, what it sent is not accounted for; 0 of its records are kept" in capsys.readouterr().out
+
+
+def test_a_sender_that_answers_no_more_is_not_accounted_for(relay, tmp_path, monkeypatch):
+    """Its link is up and it says nothing: the run goes on to its end, and the others lose no time by it."""
+    begin = FakeRelay._strobe
+
+    def strobe(self, name, what):
+        begin(self, name, what)
+        if (name, what) == ("receiver", "system.disarm") and receiver_started:
+            self.stations["alice"].deaf = True
+
+    open_board = Board.open
+    receiver_started = []
+    monkeypatch.setattr(Board, "open", lambda url, **_: open_board(url, timeout_s=0.1))
+    monkeypatch.setattr(FakeRelay, "_strobe", strobe)
+    monkeypatch.setattr("qrelay.collector._DRAIN_LIMIT_S", 0.2)
+    outcome = go(text(tmp_path, slots=4_000_000), on_started=lambda: receiver_started.append(True))
+    assert outcome.trouble.startswith("station alice is lost: ")
+    assert "no answer to the read of " in outcome.trouble
+    assert outcome.trouble.endswith("; its records are not accounted for, what was taken before is kept")
+    assert set(outcome.manifest["not_accounted"]) == {"alice"}
+    account = outcome.manifest["accounting"]["receiver"]["success"]
+    assert account["sent"] == account["received"] > 0
 
 
 def test_a_receiver_that_is_lost_leaves_the_account_of_the_others(relay, tmp_path):
