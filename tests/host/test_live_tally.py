@@ -73,6 +73,15 @@ def test_an_offset_that_is_to_be_found_is_found_while_the_run_goes_on(invert):
         assert tally.progress(4000, 0).qber == qber
 
 
+@pytest.mark.parametrize(("alone", "known"), [((KEY, KEY), False), ((DECOY, 0), False), ((KEY, DECOY), True)])
+def test_only_light_of_both_that_holds_no_key_tells_the_offset(alone, known):
+    announcements, settings, phases = announced(4000, offset=5)
+    settings = np.repeat(np.array([alone], np.uint8).T, 4000, axis=1)
+    tally = LiveTally(config(), *choices_of(settings, phases))
+    tally.add(announcements)
+    assert tally.progress(4000, 0).phase_offset == (5 if known else None)
+
+
 def test_phases_without_order_are_no_offset():
     """Of 1000 such runs one passes for a fringe."""
     announcements, settings, phases = announced(4000, offset=0, visibility=0.0, seed=2)
