@@ -12,11 +12,12 @@ from .configure import COUNTED_KINDS
 from .decoy_estimate import estimate_parity
 from .estimate import PairEstimate, Ratio, binary_entropy, estimate_pairs
 from .frame import FrameLayout
+from .fringes import Fringes
 from .model import RunModel
 from .protocol.choice import PHASES
 from .record_arrays import RecordArray
 from .reference_phase import reference_result
-from .sifting import Announcements, DrawsChoices, fringe_counts, phase_offset_of
+from .sifting import Announcements, DrawsChoices
 from .success_sums import CountedParts, SuccessSums
 
 __all__ = ["analyse"]
@@ -97,7 +98,7 @@ def _counted_slots(config: RunConfig, manifest: Mapping[str, Any]) -> _Counted:
     slots, live_slots = counted - lead_in, counters["live_slots"] - lead_in
     cut = manifest.get("choices_end_slot")
     if cut is not None and cut < end:
-        # Choices are missing from there on. The counters cover more; live slots are shared out evenly.
+        # Choices or announcements are missing from there on. The counters cover more; live slots are shared out evenly.
         kept = max(0, layout.counted(max(cut, first) - start, COUNTED_KINDS) - lead_in)
         return _Counted(first, max(cut, first), kept, round(live_slots * kept / slots))
     return _Counted(first, end, slots, live_slots)
@@ -120,16 +121,10 @@ def _closer_hits(config: RunConfig, counters: Mapping[str, int]) -> dict[str, di
 def _phase_offset(config: RunConfig, parts: CountedParts) -> int:
     if isinstance(config.sifting.phase_offset, int):
         return config.sifting.phase_offset
-    # Only pairs that hold no key may say where the fringe stands.
-    key = config.setting_index(config.sifting.key)
-    vacuum = config.setting_index(config.sifting.vacuum)
-    fringe = np.zeros((2, PHASES), np.int64)
+    fringes = Fringes.none()
     for announced, chosen in parts:
-        usable = ~((chosen.setting_a == key) & (chosen.setting_b == key))
-        usable &= (chosen.setting_a != vacuum) & (chosen.setting_b != vacuum)
-        fringe += fringe_counts(announced.outcomes[usable], chosen.phase_a[usable], chosen.phase_b[usable])
-    offset, _ = phase_offset_of(fringe)
-    return (offset + PHASES // 2) % PHASES if config.sifting.invert else offset
+        fringes.add(Fringes.of(config, announced.outcomes, chosen))
+    return fringes.offset(invert=config.sifting.invert)
 
 
 def _model(config: RunConfig, manifest: Mapping[str, Any], offset: int) -> RunModel:

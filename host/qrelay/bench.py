@@ -16,6 +16,7 @@ from .wired import check_wired
 __all__ = ["Bench", "describe_identity", "start_twin"]
 
 _RTL_PHYS = (Phy.ECP5_X2, Phy.TDC, Phy.TWIN_X2, Phy.TWIN_TDC)
+_INTERRUPTS = 3
 
 
 def start_twin(config: RunConfig, progress: Callable[[str], None], *, link: str = "tcp") -> Any:
@@ -90,9 +91,30 @@ class Bench(ClosedAtExit):
                 )
         return found
 
+    def disarm(self) -> dict[str, str]:
+        """Disarm every station that still answers, also where one does not; why, by station, for those that do not.
+
+        Nothing ends it early, not even an interrupt or two: what is left armed or running goes on without a host.
+        """
+        reasons = {name: _disarm(board) for name, board in self.boards.items()}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
+
     def close(self) -> None:
         """Close all links, and the twin."""
         self._stack.close()
+
+
+def _disarm(board: Board) -> str | None:
+    """Disarm a station; why it was not possible, or None."""
+    for _ in range(_INTERRUPTS):
+        try:
+            board.disarm()
+        except KeyboardInterrupt:
+            continue
+        except QrelayError as error:
+            return str(error)
+        return None
+    return "interrupted again and again"
 
 
 def describe_identity(identity: Identity) -> dict[str, Any]:

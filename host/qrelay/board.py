@@ -48,16 +48,9 @@ class Board(ClosedAtExit):
         try:
             words = link.read(window("identity").base, IDENTITY_WORDS)
             try:
-                identity = Identity.from_words(words)
+                identity = Identity.from_words(words, PROTOCOL_HASH)
             except ValueError as error:
                 raise IdentityMismatch(f"{url}: {error}") from error
-            if identity.protocol_hash != PROTOCOL_HASH:
-                version = ".".join(map(str, identity.version))
-                raise IdentityMismatch(
-                    f"{url}: station {identity.board!r} (gateware {version}) has protocol "
-                    f"{identity.protocol_hash:#018x}, this host has {PROTOCOL_HASH:#018x}; "
-                    "flash the gateware of this release, or install the release of that gateware"
-                )
         except BaseException:
             link.close()
             raise

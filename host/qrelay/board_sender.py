@@ -52,6 +52,8 @@ class BoardSender:
         """First slot that was not drawn, once choices have stopped."""
         self.erased = False
         """All keys of the run are erased."""
+        self.kept: str | None = None
+        """Why keys of the run stay on the board after it, and what erases them; None if they do not."""
         self.audit_draws = DrawStore(key.thresholds)
         self._audit_slots = audit_slots
         self._audit_asked = audit_slots is None
@@ -178,4 +180,5 @@ class BoardSender:
             "health": None if self._health is None else asdict(self._health),
             "stopped_slot": self.stopped_slot,
             "erased": self.erased,
+            "kept": self.kept,
         }

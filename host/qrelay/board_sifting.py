@@ -39,6 +39,7 @@ class BoardSifting:
         self._pending: list[Announcements] = []
         self._last_slot = 0
         """All announcements before it are answered."""
+        self._finished = False
 
     def add(self, announcements: Announcements) -> None:
         """Take new announcements."""
@@ -77,7 +78,10 @@ class BoardSifting:
         return True
 
     def finish(self, collector: Collector, *, audit_over: bool) -> None:
-        """Answer what is left after all records were taken. A stop of choices is no error any more."""
+        """Answer what is left after all records were taken. A stop of choices is no error any more.
+
+        Raises RunError if some announcements are not answered after a while.
+        """
         deadline = time.monotonic() + _FINISH_LIMIT_S
         while True:
             try:
@@ -91,6 +95,27 @@ class BoardSifting:
             time.sleep(0.02)
         for sender in self.senders:
             sender.health()
+        if not done or self._pending:
+            raise RunError(
+                f"{sum(map(len, self._pending))} announcements are not answered after {_FINISH_LIMIT_S:g} s"
+                + ("" if done else ": a key record did not arrive")
+            )
+        self._finished = True
+
+    @property
+    def all_answered(self) -> bool:
+        """Sifting has ended: `finish` came to its end, and every announcement that can be answered is."""
+        return self._finished and not self._pending
+
+    def end(self) -> None:
+        """Erase all keys if sifting has ended. If it has not, all stay on their boards: only they can tell the rest."""
+        if self.all_answered:
+            self.erase()
+            return
+        count = sum(map(len, self._pending))
+        why = f"{count} announcements are not answered" if count else "sifting did not come to its end"
+        for sender in self.senders:
+            self._keep(sender, why)
 
     def erase(self) -> None:
         """Tell every sender that sifting ended; the keys of one that is lost stay until its next run."""
@@ -99,7 +124,11 @@ class BoardSifting:
                 thread.submit(sender.erase_all).result()
                 self._folder.log("all keys erased", station=sender.name)
             except (LinkError, RunError) as error:
-                self._folder.log("keys not erased", station=sender.name, message=str(error))
+                self._keep(sender, str(error))
+
+    def _keep(self, sender: BoardSender, why: str) -> None:
+        sender.kept = f"{why}; the next run in which this station makes its own keys erases them"
+        self._folder.log("keys not erased", station=sender.name, message=sender.kept)
 
     def _answer(self, count: int) -> None:
         announced = Announcements.joined(self._pending[:count]).ordered()

@@ -186,3 +186,6 @@ def main() -> None:
     except QrelayError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except OSError as error:  # a file, the disk or the network; its text names which
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .board import Board
 from .config import STATIONS, RunConfig
-from .errors import LinkError, RunError
+from .errors import LinkError, RunError, RunFolderError
 from .protocol.records import RecordKind
 from .protocol.registers import DETECTORS
 from .protocol.status import Alarm
@@ -33,8 +33,9 @@ class AnnouncementSink(Protocol):
 class Collector:
     """Spools records to the run folder and hands announcements to the live tally.
 
-    `accounting` holds, per station and kind, how many records the station put in packets, how many arrived, how many
-    were lost on the wire and how many the station dropped; `unaccounted` is what is missing in this sum.
+    `accounting` holds, per station and kind, how many records the station put in packets, how many are recorded, how
+    many were lost on the wire or could not be recorded on a full disk, and how many the station dropped; `unaccounted`
+    is what is missing in this sum. `not_accounted` holds the stations that did not answer for it any more.
     """
 
     def __init__(
@@ -56,9 +57,14 @@ class Collector:
         self._clicks = 0
         self._announcements: list[Announcements] = []
         self._received = {name: [0] * len(RecordKind) for name in boards}
+        self._not_recorded = {name: [0] * len(RecordKind) for name in boards}
+        self.unrecorded_slot: int | None = None
+        """First slot of which the disk did not take an announcement; None if it took all."""
         self.click_fines = np.zeros((DETECTORS, FINES_PER_SLOT), np.int64)
         """Recorded clicks [detector, fine]."""
         self.accounting: dict[str, dict[str, Any]] = {}
+        self.not_accounted: dict[str, dict[str, Any]] = {}
+        """By station: why its account could not be closed, and how many records of each kind are recorded."""
         self.alarms: dict[str, list[str]] = {}
 
     def drain(self) -> None:
@@ -76,7 +82,7 @@ class Collector:
         """All records of a kind that the station had made when asked have arrived, those lost on the link apart."""
         events = self._boards[station].read_group("events")
         self._take(station, kind)
-        lost = self._lost(station, kind)
+        lost = self._lost(station, kind) + self._not_recorded[station][kind]
         if kind == RecordKind.KEY and (lost or events["dropped_key"]):
             raise RunError(
                 f"station {station}: a key record was lost; which key drew the slots since is not known, and what was "
@@ -110,25 +116,53 @@ class Collector:
             receiver.write("system.alarms", Alarm.RECORDS_DROPPED)
 
     def drain_to_the_end(self) -> None:
-        """Take the rest after the stations have stopped, and close the account."""
+        """Take the rest after the stations have stopped, and close the account of each that still answers.
+
+        Raises LinkError naming those that do not answer, RunFolderError if the disk is full, once all is done that can
+        be done.
+        """
         deadline = time.monotonic() + _DRAIN_LIMIT_S
+        disk: RunFolderError | None = None
         while True:
-            self.drain()
-            self._close_account()
+            for station in self._boards:
+                for kind in RecordKind:
+                    try:
+                        self._take(station, kind)
+                    except RunFolderError as error:
+                        disk = error
+                if station not in self.not_accounted and not self._close_account(station):
+                    # Waiting for its answer must not take the time of the others.
+                    deadline = time.monotonic() + _DRAIN_LIMIT_S
             if time.monotonic() > deadline or not any(
                 entry["unaccounted"] or entry["waiting"]
                 for kinds in self.accounting.values()
                 for entry in kinds.values()
             ):
-                return
+                break
             time.sleep(0.02)
+        for station, entry in self.not_accounted.items():
+            entry["received"] = {kind.name.lower(): self._received[station][kind] for kind in RecordKind}
+        if disk is not None:
+            raise disk
+        if self.not_accounted:
+            raise LinkError(
+                "; ".join(f"station {name} is lost: {entry['reason']}" for name, entry in self.not_accounted.items())
+                + "; its records are not accounted for, what was taken before is kept"
+            )
 
     def announcements(self) -> Announcements:
         """All successes as an untrusted node publishes them: slot and outcome, in order of slots."""
         return Announcements.joined(self._announcements).ordered()
 
     def _keep(self, station: str, kind: RecordKind, records: RecordArray) -> None:
-        self._folder.spool.append(STATIONS.index(station), kind, pack_records(records, kind))
+        try:
+            self._folder.spool.append(STATIONS.index(station), kind, pack_records(records, kind))
+        except RunFolderError:
+            self._not_recorded[station][kind] += len(records)
+            if kind == RecordKind.SUCCESS:
+                slot = int(records["slot"].min())
+                self.unrecorded_slot = slot if self.unrecorded_slot is None else min(slot, self.unrecorded_slot)
+            raise
         self._received[station][kind] += len(records)
         if kind == RecordKind.SUCCESS:
             part = Announcements(records["slot"].copy(), records["outcome"].copy())
@@ -157,21 +191,30 @@ class Collector:
                     state=int(status["state"]),
                 )
 
-    def _close_account(self) -> None:
-        for station, board in self._boards.items():
+    def _close_account(self, station: str) -> bool:
+        """Bring the account of a station up to date; False if it does not answer."""
+        board, received = self._boards[station], self._received[station]
+        try:
             events = board.read_group("events")
             self.alarms[station] = board.alarms().names()
-            kinds = {}
-            for kind in RecordKind:
-                name = kind.name.lower()
-                sent, received = events[f"sent_{name}"], self._received[station][kind]
-                lost = self._lost(station, kind)
-                kinds[name] = {
-                    "sent": sent,
-                    "received": received,
-                    "lost_on_link": lost,
-                    "dropped_by_station": events[f"dropped_{name}"],
-                    "waiting": events[f"fill_{name}"],
-                    "unaccounted": (sent - received - lost) % (1 << 32),
-                }
-            self.accounting[station] = kinds
+        except LinkError as error:
+            # What the station sent is not known: an account of earlier would be a wrong one.
+            self.accounting.pop(station, None)
+            self.not_accounted[station] = {"reason": str(error)}
+            return False
+        kinds = {}
+        for kind in RecordKind:
+            name = kind.name.lower()
+            sent, lost = events[f"sent_{name}"], self._lost(station, kind)
+            unrecorded = self._not_recorded[station][kind]
+            kinds[name] = {
+                "sent": sent,
+                "received": received[kind],
+                "lost_on_link": lost,
+                "not_recorded": unrecorded,
+                "dropped_by_station": events[f"dropped_{name}"],
+                "waiting": events[f"fill_{name}"],
+                "unaccounted": (sent - received[kind] - lost - unrecorded) % (1 << 32),
+            }
+        self.accounting[station] = kinds
+        return True

@@ -43,6 +43,7 @@ def stop_on_signals(stop: threading.Event, started: threading.Event) -> Iterator
 
 def run_text(text: str, source: str, *, seconds: float | None = None, as_json: bool = False) -> int:
     """Carry out the run of a TOML text and show it; return the exit code."""
+    from .plots import plot_run
     from .run import execute
 
     config = parse_config(text, source)
@@ -66,21 +67,34 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
         "real_time_ratio": slots_per_second / outcome.manifest["stations"]["receiver"]["slot_rate_hz"],
         "stations": outcome.manifest["stations"],
         "audit": outcome.manifest["audit"],
+        "audit_missing": outcome.manifest["audit_missing"],
+        "keys_kept": {name: key["kept"] for name, key in outcome.manifest["keys"].items() if key.get("kept")},
         "alarms": outcome.manifest["alarms"],
         "accounting": outcome.manifest["accounting"],
+        "not_accounted": outcome.manifest["not_accounted"],
         "trouble": outcome.trouble,
-        "plots": _plots(outcome.folder, config, outcome.manifest, outcome.result),
+        "warnings": [],
         "run_folder": outcome.folder,
     }
+    shown["plots"] = plot_run(outcome.folder, config, outcome.manifest, outcome.result, shown["warnings"].append)
     if as_json:
         print_json(shown)
     else:
         print_summary(shown)
-    failed = [name for name, report in shown["audit"].items() if report is not None and not report["passed"]]
-    if outcome.trouble or failed:
-        reason = outcome.trouble or f"the audit of {' and '.join(failed)} failed: emitted is not what was drawn"
+    if reason := outcome.trouble or _audit_failure(shown):
         raise RunError(f"{reason} (everything taken is in {outcome.folder})")
     return 0
+
+
+def _audit_failure(shown: dict[str, Any]) -> str | None:
+    """What an audit that was asked for does not prove, in words; None if it proves what it should."""
+    failed = [name for name, report in shown["audit"].items() if report is not None and not report["passed"]]
+    found = [f"the audit of {' and '.join(failed)} failed: emitted is not what was drawn"] if failed else []
+    found += [
+        f"the audit of {name} is missing, though the run was long enough for it: {reason}"
+        for name, reason in shown["audit_missing"].items()
+    ]
+    return "; ".join(found) or None
 
 
 def _expected_qber(config: RunConfig) -> float | None:
@@ -90,12 +104,6 @@ def _expected_qber(config: RunConfig) -> float | None:
 
     key = config.setting_index(config.sifting.key)
     return RunModel(config).pair(key, key).qber
-
-
-def _plots(folder: str, config: RunConfig, manifest: dict[str, Any], result: dict[str, Any]) -> list[str]:
-    from .plots import plot_run
-
-    return plot_run(folder, config, manifest, result)
 
 
 def run_file(path: Path, *, fast: bool, as_json: bool) -> int:

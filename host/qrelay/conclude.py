@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from .analysis import analyse
 from .choice_keys import SENDERS
 from .config import RunConfig
+from .errors import RunFolderError
 from .run_folder import RecordedAnnouncements, RecordedReference, RunFolder
 from .sifting import Announcements, DrawsChoices
 
@@ -23,7 +25,7 @@ class RunOutcome:
     manifest: dict[str, Any]
     folder: str
     trouble: str | None
-    """Why the run ended before its time, in words; None if it did not or was stopped by hand."""
+    """Why the run ended before its time, or what of it could not be written, in words; None if all is well."""
 
 
 def conclude(
@@ -34,14 +36,29 @@ def conclude(
     announcements: Callable[[], Announcements | RecordedAnnouncements],
     on_message: Callable[[str], None] = lambda _: None,
 ) -> RunOutcome:
-    """Tables, result and sifted keys of a run that is over."""
-    folder.write_json("manifest.json", manifest)
+    """Tables, result and sifted keys of a run that is over.
+
+    What the disk does not take is left out and told in `RunOutcome.trouble`; everything else is written, and the result
+    is returned in any case. Without tables it is that of the spool.
+    """
+    troubles: list[str] = [] if manifest["trouble"] is None else [manifest["trouble"]]
+
+    def attempt(write: Callable[[], None]) -> None:
+        try:
+            write()
+        except RunFolderError as error:
+            folder.log("trouble", message=str(error))
+            troubles.append(str(error))
+
+    folder.release_reserve()
+    attempt(lambda: folder.write_json("manifest.json", manifest))
     records = sum(kind["received"] for kinds in manifest["accounting"].values() for kind in kinds.values())
     on_message(f"run over; tables and result of {records:,} records")
-    folder.write_tables()
+    attempt(folder.write_tables)
     result, sifted = analyse(config, manifest, announcements(), choices, RecordedReference(folder.path))
+    attempt(lambda: folder.write_json("result.json", result))
     for name in SENDERS:
-        folder.write_secret(f"{name}.sifted-key", np.packbits(sifted[name]).tobytes())
-    folder.write_json("result.json", result)
-    folder.log("done", sifted=result["sifted"], trouble=manifest["trouble"])
-    return RunOutcome(result, manifest, str(folder.path), manifest["trouble"])
+        attempt(partial(folder.write_secret, f"{name}.sifted-key", np.packbits(sifted[name]).tobytes()))
+    trouble = "; ".join(troubles) or None
+    folder.log("done", sifted=result["sifted"], trouble=trouble)
+    return RunOutcome(result, manifest, str(folder.path), trouble)

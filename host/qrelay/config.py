@@ -231,6 +231,7 @@ class RunConfig(StrictModel):
         total = math.fsum(setting.probability for setting in self.settings)
         if abs(total - 1) > 1e-9:
             raise ValueError(f"settings: probabilities add up to {total:.9g}; make them add up to 1")
+        self._check_levels()
         known = set(names)
         for key in ("key", "decoy", "vacuum"):
             if getattr(self.sifting, key) not in known:
@@ -259,6 +260,19 @@ class RunConfig(StrictModel):
             if self.seed is not None:
                 raise ValueError("seed: a key from a seed is known to all; leave it out for boards")
         return self
+
+    def _check_levels(self) -> None:
+        """A level code is one brightness: settings that share it must ask for the same."""
+        first: dict[int, int] = {}
+        for index, setting in enumerate(self.settings):
+            other = first.setdefault(setting.level_code, index)
+            before = self.settings[other].mean_photon_number
+            if setting.mean_photon_number != before:
+                raise ValueError(
+                    f"settings.{index}.mean_photon_number: {setting.mean_photon_number:g} with level_code "
+                    f"{setting.level_code}, for which settings.{other}.mean_photon_number says {before:g}; give each "
+                    "brightness its own level_code (0 to 3), or both settings the same mean_photon_number"
+                )
 
     def _check_reference(self) -> None:
         if self.reference_records == "off":

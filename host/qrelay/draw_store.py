@@ -79,7 +79,15 @@ class DrawStore:
         assert self._path is not None
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | flags, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                end = os.fstat(descriptor).st_size
+                try:
+                    view = memoryview(content)
+                    while view:
+                        view = view[file.write(view) :]
+                except OSError:
+                    # Half an entry would shift all that come behind it.
+                    os.ftruncate(descriptor, end)
+                    raise
         except OSError as error:
-            raise RunFolderError(f"cannot write {self._path}: {error.strerror}") from error
+            raise RunFolderError(f"cannot write {self._path}: {error.strerror}; free some space") from error

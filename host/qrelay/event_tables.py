@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from .record_arrays import DTYPES, RecordArray, unpack_records
 from .sifting import Announcements
 from .spool import SpoolReader
 
-__all__ = ["announcements_in_spool", "announcements_in_table", "reference_in_table", "write_event_tables"]
+__all__ = [
+    "announcements_in_spool",
+    "announcements_in_table",
+    "reference_in_spool",
+    "reference_in_table",
+    "write_event_tables",
+]
 
 _ROWS = 1 << 20
 """Rows that are sorted and written together."""
@@ -120,15 +127,20 @@ class _Table:
         names = dtype.names or ()
         metadata = {"stations": ",".join(STATIONS), "kinds": ",".join(kind.name.lower() for kind in RecordKind)}
         self._schema = pa.schema([(name, pa.from_numpy_dtype(dtype[name])) for name in names], metadata=metadata)
-        self._writer = pq.ParquetWriter(
-            self._part,
-            self._schema,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=False,
-            # Slots rise: differences packed to their own width make the smallest file of those tried.
-            column_encoding={name: "DELTA_BINARY_PACKED" if name == rising else "PLAIN" for name in names},
-        )
+        try:
+            self._writer = pq.ParquetWriter(
+                self._part,
+                self._schema,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=False,
+                # Slots rise: differences packed to their own width make the smallest file of those tried.
+                column_encoding={name: "DELTA_BINARY_PACKED" if name == rising else "PLAIN" for name in names},
+            )
+        except OSError:
+            with suppress(OSError):
+                self._part.unlink(missing_ok=True)
+            raise
 
     def write(self, rows: RecordArray) -> None:
         """Append rows."""
@@ -194,3 +206,11 @@ def announcements_in_spool(path: Path) -> Announcements:
                 events = _events(block.kind, block.station, block.words)
                 parts.append(Announcements(events["slot"].copy(), events["outcome_or_detector"].copy()))
     return Announcements.joined(parts).ordered()
+
+
+def reference_in_spool(path: Path) -> Iterator[RecordArray]:
+    """Reference records of a spool, part by part, as they came."""
+    with SpoolReader(path) as reader:
+        for block in reader:
+            if block.kind == RecordKind.REFERENCE:
+                yield unpack_records(block.kind, block.words)

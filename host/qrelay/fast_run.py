@@ -140,7 +140,7 @@ class FastRun:
         for name, count in zip(COUNTERS, part.counters.tolist(), strict=True):
             if name != "outcome_0":
                 self.counters[name] = self.counters.get(name, 0) + count
-        self.tally.count(len(part.successes), part.sifted, part.wrong)
+        self.tally.count(len(part.successes), part.fringes)
         if self._drifts:
             self._drift.add(part)
 
@@ -163,6 +163,7 @@ class FastRun:
                     "sent": self._sent[kind] if name == "receiver" else 0,
                     "received": self._sent[kind] if name == "receiver" else 0,
                     "lost_on_link": 0,
+                    "not_recorded": 0,
                     "dropped_by_station": 0,
                     "waiting": 0,
                     "unaccounted": 0,
@@ -193,11 +194,13 @@ class FastRun:
             "counters": self.counters,
             "reference_missed": 0,
             "accounting": account,
+            "not_accounted": {},
             "alarms": {name: [] for name in STATIONS},
             "subtract_tdc_offsets": False,
             "histograms": None,
             "click_fines": self.click_fines.tolist(),
             "audit": {},
+            "audit_missing": {},
             "seconds": self.seconds,
             "stopped_by_hand": self.stopped,
             "trouble": self.trouble,

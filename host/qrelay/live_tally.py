@@ -6,9 +6,10 @@ from collections import deque
 from dataclasses import dataclass
 
 from .config import RunConfig
-from .sifting import Announcements, DrawsChoices, draw_choices, sift
+from .fringes import Fringes
+from .sifting import Announcements, DrawsChoices, draw_choices
 
-__all__ = ["LiveTally", "Progress"]
+__all__ = ["LiveTally", "Progress", "ratio_std"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Progress:
     errors: int
     qber: float
     qber_std: float
+    phase_offset: int | None
+    """With which bits are sifted, in 1/16 turn; None, and no QBER, where it is to be found and is not known yet."""
 
 
 class LiveTally:
@@ -35,35 +38,23 @@ class LiveTally:
     def __init__(self, config: RunConfig, alice: DrawsChoices, bob: DrawsChoices) -> None:
         self._config = config
         self._alice, self._bob = alice, bob
-        self._key = config.setting_index(config.sifting.key)
         self._sifts = config.receiver.success_rule == "one-per-node"
-        offset = config.sifting.phase_offset
-        self._offset = offset if isinstance(offset, int) else 0
-        self.successes = self.sifted = self.errors = 0
+        self._fringes = Fringes.none()
+        self.successes = 0
         self._history: deque[tuple[float, int, int, int]] = deque()
 
     def add(self, announcements: Announcements) -> None:
         """Count new announcements."""
-        self.successes += len(announcements)
         if not self._sifts or len(announcements) == 0:
+            self.successes += len(announcements)
             return
         chosen = draw_choices(announcements, self._alice, self._bob)
-        both = (chosen.setting_a == self._key) & (chosen.setting_b == self._key)
-        matched = sift(
-            announcements.outcomes[both],
-            chosen.phase_a[both],
-            chosen.phase_b[both],
-            phase_offset=self._offset,
-            invert=self._config.sifting.invert,
-        )
-        self.sifted += len(matched.index)
-        self.errors += matched.errors
+        self.count(len(announcements), Fringes.of(self._config, announcements.outcomes, chosen))
 
-    def count(self, successes: int, sifted: int, errors: int) -> None:
+    def count(self, successes: int, fringes: Fringes) -> None:
         """Add what was counted elsewhere."""
         self.successes += successes
-        self.sifted += sifted
-        self.errors += errors
+        self._fringes.add(fringes)
 
     def progress(self, slots: int, clicks: int) -> Progress:
         """Present state, given the slots done and the clicks counted so far."""
@@ -73,7 +64,12 @@ class LiveTally:
             self._history.popleft()
         then, slots_then, clicks_then, successes_then = self._history[0]
         span = max(now - then, 1e-9) if len(self._history) > 1 else math.inf
-        qber = self.errors / self.sifted if self.sifted else math.nan
+        sifting = self._config.sifting
+        offset, known = sifting.phase_offset, True
+        if not isinstance(offset, int):
+            offset, known = self._fringes.offset(invert=sifting.invert), self._fringes.shows_offset()
+        sifted, errors = self._fringes.sifted_and_errors(offset, invert=sifting.invert)
+        measured = known and sifted > 0
         return Progress(
             slots,
             self._config.slots,
@@ -81,8 +77,19 @@ class LiveTally:
             (clicks - clicks_then) / span,
             self.successes,
             (self.successes - successes_then) / span,
-            self.sifted,
-            self.errors,
-            qber,
-            math.sqrt(qber * (1 - qber) / self.sifted) if self.sifted else math.nan,
+            sifted,
+            errors,
+            errors / sifted if measured else math.nan,
+            ratio_std(errors, sifted) if measured else math.nan,
+            offset if known else None,
         )
+
+
+def ratio_std(part: int, whole: int) -> float:
+    """Standard error of ``part / whole`` that is not 0 where `part` is: with 0 errors in n bits it is about 1 / n.
+
+    Standard deviation of the posterior of a probability of which nothing was known before (T. Ullrich and Z. Xu,
+    Treatment of errors in efficiency calculations, 2003, arXiv:physics/0701199); far from 0 and 1 the binomial one.
+    """
+    mean = (part + 1) / (whole + 2)
+    return math.sqrt(mean * ((part + 2) / (whole + 3) - mean))

@@ -58,6 +58,8 @@ class LiveView:
             else ""
         )
         qber = "-" if math.isnan(progress.qber) else f"{progress.qber:.2%} +- {progress.qber_std:.2%}"
+        if progress.phase_offset is None:
+            qber = "- (phase offset not known yet)"
         model = "" if self._qber_model is None else f" (model {self._qber_model:.2%})"
         left = (progress.slots_total - progress.slots) / progress.slots_per_second if progress.slots_per_second else 0.0
         return [
@@ -155,16 +157,20 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
         _print_reference(console, outcome["reference"])
     if not all(station["rtl"] for station in outcome["stations"].values()):
         console.print("drawn by the fast twin: no gateware was run, on boards or simulated", highlight=False)
+    missing = outcome["audit_missing"]
     for name, report in outcome["audit"].items():
         done = "not complete" if report is None else "passed" if report["passed"] else "FAILED"
-        console.print(f"audit of {name}: {done}", highlight=False)
+        done = f"MISSING: {missing[name]}" if name in missing else done
+        console.print(f"audit of {name}: {done}", highlight=False, soft_wrap=True)
+    for name, reason in outcome["keys_kept"].items():
+        console.print(f"keys of {name} stay on its board: {reason}", highlight=False, soft_wrap=True)
     for name, alarms in outcome["alarms"].items():
         if alarms:
             console.print(f"alarms of {name}: {', '.join(alarms)}", highlight=False)
     for station, kinds in outcome["accounting"].items():
         for kind, entry in kinds.items():
             for what, count in entry.items():
-                if count and what in ("lost_on_link", "dropped_by_station", "unaccounted"):
+                if count and what in ("lost_on_link", "not_recorded", "dropped_by_station", "unaccounted"):
                     wanted = " (only a sample was wanted)" if kind == "click" and what == "dropped_by_station" else ""
                     console.print(
                         f"{station}: {count:,} {kind} records {what.replace('_', ' ')}{wanted}", highlight=False
@@ -177,6 +183,13 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
                 "are clicks",
                 highlight=False,
             )
+    for station, entry in outcome["not_accounted"].items():
+        taken = sum(entry["received"].values())
+        console.print(
+            f"{station}: lost, what it sent is not accounted for; {taken:,} of its records are kept", highlight=False
+        )
+    for warning in outcome["warnings"]:
+        console.print(f"warning: {warning}", highlight=False, soft_wrap=True)
     for plot in outcome["plots"]:
         console.print(f"plot {plot}", highlight=False, soft_wrap=True)
     console.print(f"run folder {outcome['run_folder']}", highlight=False, soft_wrap=True)

@@ -1,6 +1,8 @@
 """Plots of a run: interference fringe, gains by pair of settings, clicks inside the slot, phase of the reference."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,21 @@ _SAME, _OPPOSITE = "tab:blue", "tab:red"
 
 
 def plot_run(
-    folder: Path | str, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]
+    folder: Path | str,
+    config: RunConfig,
+    manifest: Mapping[str, Any],
+    result: Mapping[str, Any],
+    on_warning: Callable[[str], None] = warnings.warn,
 ) -> list[str]:
-    """Write PNG files into the run folder; return their paths."""
-    from matplotlib.figure import Figure
+    """Write PNG files into the run folder; return their paths.
+
+    A plot that cannot be written is told to `on_warning`, with its path, and no half of it is left.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except OSError as error:  # it wants a folder of its own to write to
+        on_warning(f"cannot plot the run in {folder}: {error}")
+        return []
 
     written = []
     plots = {"clicks": _clicks}
@@ -41,7 +54,13 @@ def plot_run(
         if result["partial"]:
             axes.set_title(axes.get_title() + " (partial)")
         path = Path(folder) / f"{name}.png"
-        figure.savefig(path, dpi=120)
+        try:
+            figure.savefig(path, dpi=120)
+        except OSError as error:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            on_warning(f"cannot write {path}: {error}; free some space, the result is complete without it")
+            continue
         written.append(str(path))
     return written
 

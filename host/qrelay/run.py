@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .alignment import Alignment, align
-from .audit import AuditReport, check_audit, disclosed_slots
+from .audit import AUDIT_SLOTS, AuditReport, check_audit, disclosed_slots
 from .bench import Bench, describe_identity
 from .board_sender import BoardSender
 from .board_sifting import BoardSifting
@@ -30,6 +30,7 @@ from .protocol import PROTOCOL_HASH
 from .protocol.registers import LINES
 from .protocol.status import Alarm, State
 from .protocol.units import SLOTS_PER_BLOCK
+from .refusals import REFUSALS, why_refused
 from .run_folder import RecordedAnnouncements, RunFolder
 from .sifting import DrawsChoices
 from .tdc_board import closer_hits
@@ -40,7 +41,6 @@ __all__ = ["Run", "RunOutcome", "execute"]
 _START_LIMIT_S = 20.0
 _STANDSTILL_S = 20.0
 _POLL_S = 0.05
-_REFUSALS = Alarm.START_REFUSED | Alarm.ARM_REFUSED | Alarm.CHOICES_BEFORE_KEYSTREAM
 
 
 class Run:
@@ -84,6 +84,8 @@ class Run:
         self.histograms = (
             Histograms(self.boards["receiver"]) if wanted.fine != "off" or wanted.lag is not None else None
         )
+        self.audits_missing: dict[str, str] = {}
+        """By sender: why there is no audit, though the run was long enough for it."""
         self.trouble: str | None = None
         self.stopped = False
         self.slots_done = 0
@@ -161,7 +163,7 @@ class Run:
         audits = {name: self._audit(name) for name in SENDERS} if self.config.audit else {}
         for name in STATIONS:
             self._attempt(self.boards[name].disarm)
-        self.sifting.erase()
+        self.sifting.end()
         return audits
 
     def manifest(self, bench: Bench, audits: dict[str, AuditReport | None]) -> dict[str, Any]:
@@ -201,10 +203,11 @@ class Run:
                 }
                 for name in SENDERS
             },
-            "choices_end_slot": self.sifting.end_slot,
+            "choices_end_slot": self._complete_until(),
             "counters": self.counters,
             "reference_missed": self.reference_missed,
             "accounting": self.collector.accounting,
+            "not_accounted": self.collector.not_accounted,
             "alarms": self.collector.alarms,
             "histograms": self._histograms(),
             "click_fines": self.collector.click_fines.tolist(),
@@ -212,10 +215,16 @@ class Run:
                 name: None if report is None else {**asdict(report), "passed": report.passed}
                 for name, report in audits.items()
             },
+            "audit_missing": self.audits_missing,
             "seconds": self.seconds,
             "stopped_by_hand": self.stopped,
             "trouble": self.trouble,
         }
+
+    def _complete_until(self) -> int | None:
+        """Slot from which on draws or announcements are missing; None if none are."""
+        ends = (self.sifting.end_slot, self.collector.unrecorded_slot)
+        return min((end for end in ends if end is not None), default=None)
 
     def _histograms(self) -> dict[str, Any] | None:
         if self.histograms is None or self.histograms.total is None:
@@ -259,16 +268,12 @@ class Run:
             time.sleep(0.005)
 
     def _check_alarms(self, name: str) -> None:
-        refused = self.boards[name].alarms() & _REFUSALS
+        refused = self.boards[name].alarms() & REFUSALS
         if refused & Alarm.CHOICES_BEFORE_KEYSTREAM and name in self.board_senders:
             self.board_senders[name].check()
             raise RunError(self.board_senders[name].why_stopped())
         if refused:
-            place = self.boards[name].read("timebase.start_place")
-            raise RunError(
-                f"station {name}: {', '.join(Alarm(refused).names())} (start pulse seen in bin {place} of its word; "
-                "bins 0 and 7 are too close to the edge: change the start cable by a few ns)"
-            )
+            raise RunError(why_refused(name, self.boards[name], refused))
 
     def _attempt(self, action: Callable[[], object]) -> None:
         try:
@@ -284,15 +289,25 @@ class Run:
         self.reference_missed = receiver.read("reference.missed")
 
     def _audit(self, name: str) -> AuditReport | None:
+        """Outcome of a sender's audit; None where it is not complete, which is noted if the run was long enough."""
         try:
-            if State.AUDIT_COMPLETE not in self.boards[name].state():
-                return None
+            complete = State.AUDIT_COMPLETE in self.boards[name].state()
             words = self.boards[name].read_table("audit")
-            if name in self.board_senders and not self.board_senders[name].audit_answered:
-                return None
-        except LinkError:
+        except LinkError as error:
+            self._no_audit(name, str(error))
+            return None
+        if not complete:
+            self._no_audit(name, "its capture did not complete; start again, and if it recurs flash the board")
+            return None
+        if name in self.board_senders and not self.board_senders[name].audit_answered:
+            self._no_audit(name, "the station did not answer for the audited slots")
             return None
         return check_audit(words, audit_slot(self.alignment), self._plan(name))
+
+    def _no_audit(self, name: str, reason: str) -> None:
+        if self.alignment.first_slot + self.slots_done >= audit_slot(self.alignment) + AUDIT_SLOTS:
+            self.audits_missing[name] = reason
+            self.folder.log("audit missing", station=name, message=reason)
 
     def _plan(self, name: str) -> SenderPlan:
         timing = self.alignment.stations[name]
@@ -328,17 +343,30 @@ def execute(
             on_message(f"run folder {folder.path}")
             for warning in bench.warnings():
                 on_message(f"warning: {warning}")
-            run = Run(config, bench, folder)
-            for warning in run.warnings:
-                on_message(f"warning: {warning}")
-            run.configure()
-            run.start()
-            on_started()
-            run.collect(on_progress, stop)
-            manifest = run.manifest(bench, run.finish())
+            try:
+                run = Run(config, bench, folder)
+                for warning in run.warnings:
+                    on_message(f"warning: {warning}")
+                run.configure()
+                run.start()
+                on_started()
+                run.collect(on_progress, stop)
+                audits = run.finish()
+            except BaseException as error:
+                _abandon(bench, folder, error, on_message)
+                raise
+            manifest = run.manifest(bench, audits)
             return conclude(folder, config, manifest, run.choices, run.collector.announcements, on_message)
         finally:
             folder.close()
+
+
+def _abandon(bench: Bench, folder: RunFolder, error: BaseException, on_message: Callable[[str], None]) -> None:
+    """Leave no station armed or running behind a run that ends without a result."""
+    left = bench.disarm()
+    folder.log("abandoned", message=str(error) or type(error).__name__, not_disarmed=left)
+    for name, reason in left.items():
+        on_message(f"warning: station {name} may still be armed or running: {reason}")
 
 
 def _execute_fast(

@@ -4,12 +4,19 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .errors import RunFolderError
-from .event_tables import announcements_in_spool, announcements_in_table, reference_in_table, write_event_tables
+from .event_tables import (
+    announcements_in_spool,
+    announcements_in_table,
+    reference_in_spool,
+    reference_in_table,
+    write_event_tables,
+)
 from .record_arrays import RecordArray
 from .sifting import Announcements
 from .spool import Spool
@@ -20,19 +27,28 @@ _SPOOL = "events.spool"
 _EVENTS = "events.parquet"
 _FRAMES = "frames.parquet"
 _REFERENCE = "reference.parquet"
+_RESERVE = "reserve"
+_RESERVE_BYTES = 1 << 20
+"""Room for manifest, result and log of a run that filled the disk."""
 
 
 class RunFolder:
     """A run folder being written.
 
     Records go to a spool that survives a crash; `write_tables` turns it into Parquet files and removes it. JSON files
-    are replaced as a whole, so that a reader never sees half of one.
+    are replaced as a whole, so that a reader never sees half of one. Until `release_reserve` a file of no meaning keeps
+    some space of the disk, so that a run that fills it can still say what it did.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Random, as a file system may keep no space for zeros.
+        (path / _RESERVE).write_bytes(os.urandom(_RESERVE_BYTES))
         self.spool = Spool(path / _SPOOL)
-        self._log = (path / "log.jsonl").open("a", encoding="utf-8", buffering=1)
+        # Unbuffered: what a full disk does not take must not come back when the file is closed.
+        self._log = (path / "log.jsonl").open("ab", buffering=0)
+        self._log_end = self._log.tell()
+        self._lines_lost = 0
 
     @classmethod
     def create(cls, output: Path | str, name: str, config_text: str) -> "RunFolder":
@@ -47,16 +63,33 @@ class RunFolder:
             except FileExistsError:
                 continue
             except OSError as error:
+                with suppress(OSError):
+                    (path / _RESERVE).unlink(missing_ok=True)
                 raise RunFolderError(f"cannot make {path}: {error.strerror}; choose another output folder") from error
         raise RunFolderError(f"{output} holds a thousand runs of this second already")
 
     def log(self, event: str, **values: Any) -> None:
-        """Append one line to ``log.jsonl``; a full disk must not stop the run because of it."""
-        line = json.dumps({"time": time.time(), "event": event, **values})
+        """Append one line to ``log.jsonl``; a full disk must not stop the run because of it.
+
+        Lines that were lost meanwhile are counted in the next one that is written.
+        """
+        lost = {"lines_lost_before": self._lines_lost} if self._lines_lost else {}
+        line = (json.dumps({"time": time.time(), "event": event, **values, **lost}) + "\n").encode()
         try:
-            self._log.write(line + "\n")
+            if self._log.write(line) < len(line):
+                raise OSError
         except OSError:
+            self._lines_lost += 1
+            with suppress(OSError):
+                os.ftruncate(self._log.fileno(), self._log_end)
             return
+        self._log_end += len(line)
+        self._lines_lost = 0
+
+    def release_reserve(self) -> None:
+        """Free the space that was kept for the end of the run."""
+        with suppress(OSError):
+            (self.path / _RESERVE).unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write ``name`` (manifest.json, result.json) in one step."""
@@ -68,8 +101,8 @@ class RunFolder:
 
     def write_tables(self) -> None:
         """Turn the spool into events, frames and reference ``.parquet``; the spool goes once all are on disk."""
-        self.spool.close()
         try:
+            self.spool.close()
             write_event_tables(self.path / _SPOOL, self.path / _EVENTS, self.path / _FRAMES, self.path / _REFERENCE)
         except OSError as error:
             raise RunFolderError(
@@ -78,9 +111,11 @@ class RunFolder:
         (self.path / _SPOOL).unlink()
 
     def close(self) -> None:
-        """Close the files."""
-        self.spool.close()
-        self._log.close()
+        """Close the files. Never raises: an error on the way here says more than one of closing."""
+        self.release_reserve()
+        for close in (self.spool.close, self._log.close):
+            with suppress(OSError):
+                close()
 
     @staticmethod
     def _replace(path: Path, content: bytes, mode: int) -> None:
@@ -92,8 +127,9 @@ class RunFolder:
                 file.write(content)
             part.replace(path)
         except OSError as error:
-            part.unlink(missing_ok=True)
-            raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise RunFolderError(f"cannot write {path}: {error.strerror}; free some space") from error
 
 
 class RecordedAnnouncements:
@@ -117,14 +153,19 @@ class RecordedAnnouncements:
 class RecordedReference:
     """Reference records of a run folder, part by part as they came, read anew by each iteration.
 
-    Raises RunFolderError naming the file that is missing or damaged.
+    They come from the folder's table or, where that was not written, from its spool. Raises RunFolderError naming the
+    file that is missing or damaged.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
 
     def __iter__(self) -> Iterator[RecordArray]:
-        yield from reference_in_table(self.folder / _REFERENCE)
+        spool = self.folder / _SPOOL
+        if not (self.folder / _REFERENCE).exists() and spool.exists():
+            yield from reference_in_spool(spool)
+        else:
+            yield from reference_in_table(self.folder / _REFERENCE)
 
 
 def read_announcements(folder: Path | str) -> Announcements:

@@ -96,6 +96,18 @@ def test_another_protocol_is_refused_and_both_values_are_shown():
     assert f"{PROTOCOL_HASH:#018x}" in str(caught.value)
 
 
+@pytest.mark.parametrize(("place", "value"), [("phy", 57), ("entropy", 99)])
+def test_another_protocol_is_refused_before_its_values_are_read(place, value):
+    """What another protocol holds there is no value of this one; the remedy is the same."""
+    identity = replace(IDENTITY, protocol_hash=0x1234, **{place: value})
+    with FakeStation(identity) as other, pytest.raises(IdentityMismatch) as caught:
+        Board.open(other.url, timeout_s=0.2)
+    message = str(caught.value)
+    assert message.startswith(f"{other.url}: station 'fake' (gateware 0.1.0) has protocol {0x1234:#018x}")
+    assert f"this host has {PROTOCOL_HASH:#018x}" in message
+    assert message.endswith("flash the bitstream of this version, or install the version of the bitstream")
+
+
 def test_something_else_at_the_port_is_refused():
     with FakeStation() as other:
         other.words[0] = 0xDEADBEEF

@@ -23,6 +23,8 @@ class Sender:
         self.horizons = []
         self.audited = 0
         self.lost = False
+        self.erased = False
+        self.kept = None
 
     def check(self):
         pass
@@ -47,6 +49,11 @@ class Sender:
 
     def health(self):
         pass
+
+    def erase_all(self):
+        if self.lost:
+            raise LinkError("lost")
+        self.erased = True
 
 
 class Records:
@@ -151,6 +158,64 @@ def test_a_lost_sender_leaves_what_it_has_not_answered(bench):
             sifting.proceed(records)
     assert tally.slots == [10]
     assert sifting.end_slot == 20
+
+
+def test_keys_go_when_all_is_answered(bench):
+    sifting, senders, _, records = bench
+    sifting.add(announced(10, 20))
+    sifting.finish(records, audit_over=True)
+    assert sifting.all_answered
+    sifting.end()
+    assert [(sender.erased, sender.kept) for sender in senders] == [(True, None)] * 2
+
+
+def test_keys_stay_while_something_is_not_answered(bench):
+    """Also those of the sender that still answers: what the other one drew is of no use without them."""
+    sifting, senders, _, records = bench
+    senders[0].lost = True
+    sifting.add(announced(20, 30))
+    with pytest.raises(LinkError):
+        sifting.finish(records, audit_over=True)
+    assert not sifting.all_answered
+    sifting.end()
+    for sender in senders:
+        assert not sender.erased
+        assert sender.kept == (
+            "2 announcements are not answered; the next run in which this station makes its own keys erases them"
+        )
+
+
+@pytest.mark.parametrize("pending", [(), (20, 30)])
+def test_keys_stay_when_sifting_gives_up(bench, monkeypatch, pending):
+    sifting, senders, _, records = bench
+    monkeypatch.setattr("qrelay.board_sifting._FINISH_LIMIT_S", 0.1)
+    records.complete[RecordKind.KEY] = False
+    sifting.add(announced(*pending))
+    message = f"^{len(pending)} announcements are not answered after 0.1 s: a key record did not arrive$"
+    with pytest.raises(RunError, match=message):
+        sifting.finish(records, audit_over=True)
+    sifting.end()
+    assert [sender.erased for sender in senders] == [False, False]
+    assert all("the next run" in sender.kept for sender in senders)
+
+
+def test_keys_go_where_choices_stopped(bench):
+    """What was announced of slots that nobody drew needs no answer."""
+    sifting, senders, _, records = bench
+    senders[1].stopped_slot = 96
+    sifting.add(announced(95, 96, 200))
+    sifting.finish(records, audit_over=True)
+    sifting.end()
+    assert all(sender.erased for sender in senders)
+
+
+def test_a_sender_that_is_lost_at_the_very_end_keeps_its_keys(bench):
+    sifting, senders, _, records = bench
+    sifting.finish(records, audit_over=True)
+    senders[0].lost = True
+    sifting.end()
+    assert [sender.erased for sender in senders] == [False, True]
+    assert senders[0].kept.startswith("lost; the next run")
 
 
 def test_nobody_is_left_at_a_link_when_the_other_is_lost(bench):

@@ -8,6 +8,7 @@ from fake_station import FakeRelay, FakeStation
 from serial.tools.list_ports_common import ListPortInfo
 
 import qrelay.bench
+import qrelay.run
 from qrelay import cli
 from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
@@ -95,6 +96,40 @@ def test_demo_in_words(monkeypatch, capsys, fake_twin, tmp_path):
         assert words in out
     assert "QBER" in err
     assert "model 6.65%" in err
+
+
+@pytest.mark.parametrize(("slots", "long_enough"), [(1272, False), (1280, True)])
+def test_an_audit_that_never_completes_is_a_failure(monkeypatch, capsys, fake_twin, tmp_path, slots, long_enough):
+    """Where it was asked for, and the run held all its slots: 1024 behind the longest line delay of 256."""
+    capture = FakeRelay._capture
+    monkeypatch.setattr(FakeRelay, "_capture", lambda relay, name: None if name == "bob" else capture(relay, name))
+    code, out, err = call(monkeypatch, capsys, "demo", "--slots", slots, "--output", tmp_path)
+    if not long_enough:
+        assert code == 0, err
+        assert "audit of bob: not complete" in out
+        return
+    assert code == 1
+    assert "audit of alice: passed" in out
+    assert "audit of bob: MISSING: its capture did not complete" in out
+    reason = "error: the audit of bob is missing, though the run was long enough for it: its capture did not complete"
+    assert reason in err
+    (manifest,) = tmp_path.glob("*/manifest.json")
+    assert set(json.loads(manifest.read_text())["audit_missing"]) == {"bob"}
+
+
+def test_keys_that_stay_on_a_board_are_told(monkeypatch, capsys, fake_twin, tmp_path):
+    execute = qrelay.run.execute
+
+    def keep(*arguments, **options):
+        outcome = execute(*arguments, **options)
+        outcome.manifest["keys"]["bob"]["kept"] = "3 announcements are not answered; the next run erases them"
+        return outcome
+
+    monkeypatch.setattr("qrelay.run.execute", keep)
+    code, out, _ = call(monkeypatch, capsys, "demo", "--slots", 1280, "--output", tmp_path)
+    assert code == 0
+    assert "keys of bob stay on its board: 3 announcements are not answered; the next run erases them" in out
+    assert "keys of alice" not in out
 
 
 def test_demo_for_some_seconds(monkeypatch, capsys, fake_twin, tmp_path):

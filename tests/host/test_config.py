@@ -48,6 +48,12 @@ def test_the_demo_takes_what_the_command_line_changes():
             "level_code = 4",
             "settings.2.level_code: Input should be less than or equal to 3 (given: 4)",
         ),
+        (
+            "level_code = 2",
+            "level_code = 1",
+            "settings.2.mean_photon_number: 0.016 with level_code 1, for which settings.1.mean_photon_number says "
+            "0.0058; give each brightness its own level_code (0 to 3), or both settings the same mean_photon_number",
+        ),
         ("seed = 1 ", "seed = ", "not valid TOML"),
     ],
 )
@@ -57,6 +63,11 @@ def test_an_error_names_file_key_and_limit(old, new, message):
         parse_config(DEMO.replace(old, new, 1), "my.toml")
     lines = str(caught.value).splitlines()
     assert any(line.startswith(f"my.toml: {message}") for line in lines), lines
+
+
+def test_settings_of_one_brightness_may_share_a_level():
+    shared = DEMO.replace("level_code = 2", "level_code = 1").replace("0.016", "0.0058")
+    assert parse_config(shared).twin_settings().level_photon_numbers() == (0.0, 0.0058, 0.0, 0.0)
 
 
 def boards_text():

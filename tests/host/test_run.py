@@ -3,8 +3,10 @@
 
 import copy
 import json
+import signal
 import stat
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,15 @@ from fake_station import FakeRelay
 
 import qrelay.bench
 from qrelay.analysis import analyse
+from qrelay.board import Board
 from qrelay.choice_keys import ChoiceKey
+from qrelay.commands import run_text
 from qrelay.config import load_config, parse_config
 from qrelay.demo_config import demo_text
-from qrelay.errors import RunError
+from qrelay.errors import LinkClosed, RunError
+from qrelay.live_view import LiveView
 from qrelay.protocol.records import RecordKind
-from qrelay.protocol.status import Alarm
+from qrelay.protocol.status import Alarm, State
 from qrelay.run import execute
 from qrelay.run_folder import read_announcements
 
@@ -58,6 +63,11 @@ def text(tmp_path, slots=40_000_000, **changes):
 
 def go(run_text, **options):
     return execute(parse_config(run_text), run_text, **options)
+
+
+def left_on(relay):
+    """Stations that are armed or running."""
+    return [name for name, station in relay.now.stations.items() if station.get("system.state") & 0b11]
 
 
 def test_gain_and_qber_agree_with_the_closed_form(relay, tmp_path):
@@ -121,15 +131,21 @@ def test_a_slip_of_one_slot_between_alice_and_bob_cannot_be_missed(relay, tmp_pa
 @pytest.mark.parametrize("wanted", ['"auto"', "5"])
 def test_a_constant_phase_offset_is_corrected(relay, tmp_path, wanted):
     offset = 5 * 2 * np.pi / 16
+    seen = []
     outcome = go(
         text(
             tmp_path,
             slots=16_000_000,
             phase=("phase_offset = 0 ", f"phase_offset = {wanted} "),
             twin=("length_km = 50.0", f"length_km = 50.0\nphase_offset_rad = {offset}"),
-        )
+        ),
+        on_progress=seen.append,
     )
     assert outcome.result["phase_offset"] == 5
+    # What was seen live is what came out, but for the audited slots.
+    assert seen[-1].phase_offset == 5
+    assert abs(seen[-1].sifted - outcome.result["sifted"]) <= 3
+    assert abs(seen[-1].errors - outcome.result["errors"]) <= 3
     assert abs(outcome.result["qber_sigma"]) < 4
 
 
@@ -209,15 +225,89 @@ def test_a_receiver_that_vanishes_leaves_a_consistent_partial_result(relay, tmp_
     assert json.loads((Path(outcome.folder) / "result.json").read_text()) == result
 
 
-def test_a_sender_that_vanishes_ends_the_run(relay, tmp_path):
+def test_a_sender_that_vanishes_ends_the_run(relay, tmp_path, monkeypatch):
+    """What the receiver has queued leaves it only after the run: it is fetched all the same."""
+    begin = FakeRelay._strobe
+    held = []
+
+    def pull(progress):
+        receiver = relay.now.stations["receiver"]
+        if progress.successes > 500 and not held:
+            relay.now.stations["alice"].vanish()
+            held.append(b"")
+            receiver.mangle = lambda packet: held.append(packet) or b"" if packet[1] == 0x40 else packet
+
+    def strobe(self, name, what):
+        begin(self, name, what)
+        if (name, what) == ("receiver", "system.disarm") and held:
+            receiver = self.stations[name]
+            receiver.mangle = lambda packet: packet
+            threading.Timer(0.3, lambda: [receiver.send(packet) for packet in held]).start()
+
+    monkeypatch.setattr(FakeRelay, "_strobe", strobe)
+    outcome = go(text(tmp_path, slots=10_000_000_000), on_progress=pull)
+    assert len(held) > 1
+    assert outcome.trouble.startswith("station alice is lost")
+    assert outcome.manifest["audit"]["alice"] is None
+    assert "is down" in outcome.manifest["audit_missing"]["alice"]
+    assert outcome.result["successes"] > 400
+    # All but Alice's account is closed, and she is named.
+    manifest = outcome.manifest
+    assert set(manifest["accounting"]) == {"bob", "source", "receiver"}
+    account = manifest["accounting"]["receiver"]["success"]
+    assert account["sent"] == account["received"] > 500
+    assert account["lost_on_link"] == account["unaccounted"] == 0
+    assert set(manifest["not_accounted"]) == {"alice"}
+    assert "is down" in manifest["not_accounted"]["alice"]["reason"]
+    assert manifest["not_accounted"]["alice"]["received"]["success"] == 0
+    # The last counters cover what was fetched in the end: the gain is right.
+    assert abs(outcome.result["gain_sigma"]) < 4
+    assert left_on(relay) == ["alice"]
+
+
+def test_a_lost_station_is_named_in_the_summary(relay, tmp_path, monkeypatch, capsys):
     def pull(progress):
         if progress.successes > 500:
             relay.now.stations["alice"].vanish()
 
+    monkeypatch.setattr(LiveView, "update", lambda view, progress: pull(progress))
+    with pytest.raises(RunError, match=r"^station alice is lost: .* \(everything taken is in "):
+        run_text(text(tmp_path, slots=10_000_000_000), "test")
+    assert "alice: lost, what it sent is not accounted for; 0 of its records are kept" in capsys.readouterr().out
+
+
+def test_a_sender_that_answers_no_more_is_not_accounted_for(relay, tmp_path, monkeypatch):
+    """Its link is up and it says nothing: the run goes on to its end, and the others lose no time by it."""
+    begin = FakeRelay._strobe
+
+    def strobe(self, name, what):
+        begin(self, name, what)
+        if (name, what) == ("receiver", "system.disarm") and receiver_started:
+            self.stations["alice"].deaf = True
+
+    open_board = Board.open
+    receiver_started = []
+    monkeypatch.setattr(Board, "open", lambda url, **_: open_board(url, timeout_s=0.1))
+    monkeypatch.setattr(FakeRelay, "_strobe", strobe)
+    monkeypatch.setattr("qrelay.collector._DRAIN_LIMIT_S", 0.2)
+    outcome = go(text(tmp_path, slots=4_000_000), on_started=lambda: receiver_started.append(True))
+    assert outcome.trouble.startswith("station alice is lost: ")
+    assert "no answer to the read of " in outcome.trouble
+    assert outcome.trouble.endswith("; its records are not accounted for, what was taken before is kept")
+    assert set(outcome.manifest["not_accounted"]) == {"alice"}
+    account = outcome.manifest["accounting"]["receiver"]["success"]
+    assert account["sent"] == account["received"] > 0
+
+
+def test_a_receiver_that_is_lost_leaves_the_account_of_the_others(relay, tmp_path):
+    def pull(progress):
+        if progress.successes > 500:
+            relay.now.stations["receiver"].vanish()
+
     outcome = go(text(tmp_path, slots=10_000_000_000), on_progress=pull)
-    assert outcome.trouble.startswith("station alice is lost")
-    assert outcome.manifest["audit"]["alice"] is None
-    assert outcome.result["successes"] > 400
+    assert set(outcome.manifest["accounting"]) == {"alice", "bob", "source"}
+    entry = outcome.manifest["not_accounted"]["receiver"]
+    assert entry["received"]["success"] >= outcome.result["successes"] > 400
 
 
 def test_lost_packets_are_accounted_for(relay, tmp_path):
@@ -257,17 +347,71 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_taken(relay, tmp_path, monk
     assert len(read_announcements(outcome.folder)) > 0
 
 
-def test_a_refused_start_says_why(relay, tmp_path, monkeypatch):
+@pytest.mark.parametrize("others_run", [False, True])
+def test_a_refused_start_says_why_and_leaves_no_station_on(relay, tmp_path, monkeypatch, others_run):
     begin = FakeRelay._strobe
 
     def refuse(self, name, strobe):
-        if strobe == "system.start":
-            self.stations["bob"].put("system.alarms", Alarm.START_REFUSED)
-            self.stations["bob"].put("timebase.start_place", 7)
-        else:
+        if strobe != "system.start":
             begin(self, name, strobe)
+            return
+        if others_run:
+            begin(self, name, strobe)
+            self._state("bob", on=State.ARMED, off=State.RUNNING)
+        self.stations["bob"].put("system.alarms", Alarm.START_REFUSED)
+        self.stations["bob"].put("timebase.start_place", 7)
 
     monkeypatch.setattr(FakeRelay, "_strobe", refuse)
     monkeypatch.setattr("qrelay.run._START_LIMIT_S", 0.5)
     with pytest.raises(RunError, match=r"did not see the start pulse|start refused .start pulse seen in bin 7"):
         go(text(tmp_path))
+    assert left_on(relay) == []
+
+
+@pytest.mark.parametrize("moment", ["system.arm", "system.start", "audit.arm"])
+def test_ctrl_c_before_the_run_has_begun_leaves_no_station_on(relay, tmp_path, monkeypatch, moment):
+    """A real interrupt, while the host waits for the answer of the station."""
+    begin = FakeRelay._strobe
+    main, seen = threading.get_ident(), []
+
+    def strobe(self, name, what):
+        begin(self, name, what)
+        if (name, what) in (("bob", moment), ("source", moment)) and not seen:
+            seen.append(what)
+            signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.2)
+
+    monkeypatch.setattr(FakeRelay, "_strobe", strobe)
+    with pytest.raises(KeyboardInterrupt):
+        go(text(tmp_path))
+    assert seen
+    assert left_on(relay) == []
+    (log,) = tmp_path.glob("*/log.jsonl")
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert (last["event"], last["message"], last["not_disarmed"]) == ("abandoned", "KeyboardInterrupt", {})
+
+
+def test_a_lost_station_hinders_nobody_to_disarm_the_others(relay, tmp_path, monkeypatch):
+    """The first error stays the one that is told; the station that does not answer is named."""
+    begin = FakeRelay._strobe
+
+    def strobe(self, name, what):
+        begin(self, name, what)
+        if (name, what) == ("source", "system.start"):
+            self.stations["alice"].vanish()
+
+    monkeypatch.setattr(FakeRelay, "_strobe", strobe)
+    messages = []
+    with pytest.raises(LinkClosed, match="is down"):
+        go(text(tmp_path), on_message=messages.append)
+    assert left_on(relay) == ["alice"]
+    assert any(m.startswith("warning: station alice may still be armed or running: ") for m in messages)
+
+
+def test_an_error_of_the_host_in_the_run_leaves_no_station_on(relay, tmp_path):
+    def fail(progress):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        go(text(tmp_path), on_progress=fail)
+    assert left_on(relay) == []

@@ -187,7 +187,12 @@ def test_a_lost_sender_keeps_what_was_answered(tmp_path, twins):
     assert outcome.result["slots"] < 40_000_000
     assert_model(outcome.result)
     assert replayed(outcome, text)[0] == outcome.result
-    assert [outcome.manifest["keys"][name]["erased"] for name in ("alice", "bob")] == [False, True]
+    # Announcements are left that nobody answered: the keys that drew their slots stay, Bob's too, until the next run.
+    for name in ("alice", "bob"):
+        about = outcome.manifest["keys"][name]
+        assert about["erased"] is False
+        assert about["kept"].endswith("not answered; the next run in which this station makes its own keys erases them")
+    assert {line["station"] for line in log_of(outcome, "keys not erased")} == {"alice", "bob"}
 
 
 def test_stopped_by_hand(tmp_path):
@@ -205,6 +210,7 @@ def test_stopped_by_hand(tmp_path):
     assert outcome.result["slots"] > 4_000_000
     assert_model(outcome.result)
     assert all(outcome.manifest["keys"][name]["erased"] for name in ("alice", "bob"))
+    assert all(outcome.manifest["keys"][name]["kept"] is None for name in ("alice", "bob"))
 
 
 def test_the_fast_twin_makes_no_keys():

@@ -96,8 +96,10 @@ def test_phase_offset_is_found_from_parts(tmp_path):
         offset=("phase_offset = 0 ", 'phase_offset = "auto" '),
         twin=("engine", "phase_offset_rad = 1.3\nengine"),
     )
-    outcome = go(text)
-    assert outcome.result["phase_offset"] == round(1.3 / (2 * np.pi / 16))
+    seen = []
+    outcome = go(text, on_progress=seen.append)
+    assert outcome.result["phase_offset"] == round(1.3 / (2 * np.pi / 16)) == seen[-1].phase_offset
+    assert abs(seen[-1].errors - outcome.result["errors"]) <= 3  # audited slots
     # The fringe is shown corrected, but for a part of a step.
     fringe = np.subtract(outcome.result["fringe"]["same_sign"], outcome.result["fringe"]["opposite_sign"])
     assert abs(np.angle(fringe @ np.exp(2j * np.pi * np.arange(16) / 16))) < np.pi / 16

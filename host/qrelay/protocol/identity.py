@@ -1,6 +1,8 @@
 """The identity block: what a host reads first, in the window at address 0.
 
-The host refuses a board whose magic, protocol hash or clock plan it does not know, and prints both values.
+The host refuses a board whose magic or protocol hash is not its own, and prints both values: `Board.open` of
+`qrelay.board`. That the stations of a run have one clock plan is checked where they are opened together, by
+`qrelay.bench`.
 """
 
 import struct
@@ -153,19 +155,30 @@ class Identity:
         return list(struct.unpack(f"<{IDENTITY_WORDS}I", packed))
 
     @classmethod
-    def from_words(cls, words: list[int]) -> "Identity":
-        """Read an identity block. Raises ValueError if the magic number is not there or a value is unknown."""
+    def from_words(cls, words: list[int], protocol_hash: int | None = None) -> "Identity":
+        """Read an identity block.
+
+        Raises ValueError if the magic number is not there, if the block has another hash than the given one, or if a
+        value is unknown. The hash is compared before any value is read, as those of another protocol mean something
+        else.
+        """
         packed = struct.pack(f"<{len(words)}I", *words)
-        (magic, protocol_hash, major, minor, patch, _, name, numerator, denominator, ppb, *rest) = _LAYOUT.unpack(
+        (magic, found_hash, major, minor, patch, _, name, numerator, denominator, ppb, *rest) = _LAYOUT.unpack(
             packed[: _LAYOUT.size]
         )
         if magic != MAGIC:
             raise ValueError(f"magic {magic:#010x} is not that of a qrelay station ({MAGIC:#010x}); check the port")
+        board = name.rstrip(b"\0").decode("ascii", "replace")
+        if protocol_hash not in (None, found_hash):
+            raise ValueError(
+                f"station {board!r} (gateware {major}.{minor}.{patch}) has protocol {found_hash:#018x}, this host has "
+                f"{protocol_hash:#018x}; flash the bitstream of this version, or install the version of the bitstream"
+            )
         capabilities, detectors, lines, phy, entropy, step, first, chains, *tail, build_id = rest
         return cls(
-            protocol_hash,
+            found_hash,
             (major, minor, patch),
-            name.rstrip(b"\0").decode("ascii", "replace"),
+            board,
             numerator,
             denominator,
             ppb,

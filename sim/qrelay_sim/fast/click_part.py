@@ -10,7 +10,7 @@ from qrelay.protocol.records import RECORDS, RecordKind
 from .cells import Cell, Choices, Stream, draw_light, draw_reference_light, seed_of
 from .frame_records import frame_words
 from .kernels import rare_places, spread
-from .parts import Drifted, Part, sifted_and_wrong
+from .parts import Drifted, Part, fringes_of
 from .plan import Plan
 from .receiver_sweep import detect, sweep
 from .success_part import drifted_in
@@ -46,7 +46,7 @@ def click_part(
     )
     outcomes = (successes >> _OUTCOME & np.uint64(15)).astype(np.uint8)
     slots = (successes & _SLOT).astype(np.int64) - plan.origin
-    sifted, wrong = sifted_and_wrong(plan.config, outcomes, *choices.at(slots))
+    fringes = fringes_of(plan.config, outcomes, *choices.at(slots))
     return Part(
         begin + plan.origin,
         end + plan.origin,
@@ -54,8 +54,7 @@ def click_part(
         clicks_found,
         _frames(plan, begin, end, slots, click_slots),
         counters,
-        sifted,
-        wrong,
+        fringes,
         tuple(drifted),
     )
 

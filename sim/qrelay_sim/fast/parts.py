@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrelay.config import RunConfig
+from qrelay.fringes import Fringes
 from qrelay.protocol.choice import PHASE_BITS, PHASES
-from qrelay.sifting import sift
+from qrelay.sifting import Choices
 
 from .receiver_sweep import COUNTERS
 
-__all__ = ["Drifted", "Part", "sifted_and_wrong"]
+__all__ = ["Drifted", "Part", "fringes_of"]
 
 Words = NDArray[np.uint64]
 Bytes = NDArray[np.uint8]
@@ -42,8 +43,7 @@ class Part:
     clicks: Words
     frames: Words
     counters: NDArray[np.int64]
-    sifted: int
-    wrong: int
+    fringes: Fringes
     drifted: tuple[Drifted, ...]
 
     def counter(self, name: str) -> int:
@@ -51,18 +51,7 @@ class Part:
         return int(self.counters[COUNTERS.index(name)])
 
 
-def sifted_and_wrong(config: RunConfig, outcomes: Bytes, code_a: Bytes, code_b: Bytes) -> tuple[int, int]:
-    """Sifted key bits among successes and how many of them differ, for the live view."""
-    if config.receiver.success_rule != "one-per-node":
-        return 0, 0
-    offset = config.sifting.phase_offset
-    key = config.setting_index(config.sifting.key)
-    both = (code_a >> PHASE_BITS == key) & (code_b >> PHASE_BITS == key)
-    matched = sift(
-        outcomes[both],
-        code_a[both] & (PHASES - 1),
-        code_b[both] & (PHASES - 1),
-        phase_offset=offset if isinstance(offset, int) else 0,
-        invert=config.sifting.invert,
-    )
-    return len(matched.index), matched.errors
+def fringes_of(config: RunConfig, outcomes: Bytes, code_a: Bytes, code_b: Bytes) -> Fringes:
+    """Successes by phase difference, for the live view."""
+    bits, phase = np.uint8(PHASE_BITS), np.uint8(PHASES - 1)
+    return Fringes.of(config, outcomes, Choices(code_a >> bits, code_a & phase, code_b >> bits, code_b & phase))

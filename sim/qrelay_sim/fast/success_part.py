@@ -10,7 +10,7 @@ from .cells import Cell, Choices, Light, Stream, draw_light, seed_of
 from .frame_map import count_before
 from .frame_records import frame_words
 from .light_tables import PAIRS, SOURCES
-from .parts import Drifted, Part, sifted_and_wrong
+from .parts import Drifted, Part, fringes_of
 from .plan import Plan
 from .receiver_sweep import COUNTERS
 
@@ -36,7 +36,7 @@ def success_part(plan: Plan, choices: Choices, cell: Cell) -> Part:
     frames = np.zeros(0, np.uint64)
     if plan.config.events.frames == "with_success":
         frames = _frames(plan, light, rng, probabilities)
-    sifted, wrong = sifted_and_wrong(plan.config, outcomes, light.code_a, light.code_b)
+    fringes = fringes_of(plan.config, outcomes, light.code_a, light.code_b)
     return Part(
         cell.first + plan.origin,
         cell.last + plan.origin,
@@ -44,8 +44,7 @@ def success_part(plan: Plan, choices: Choices, cell: Cell) -> Part:
         np.zeros(0, np.uint64),
         frames,
         counters,
-        sifted,
-        wrong,
+        fringes,
         (drifted,),
     )
 
