@@ -83,6 +83,9 @@ class LatchedEvent(wiring.Component):
     The event is latched until ``sync`` has seen it. `seen` is high for as long as the latch is: at least one clock, and
     throughout a condition that lasts.
 
+    Latency: two clocks of ``sync``.  Reset: nothing latched.  Overflow: events that come while `seen` is high are one
+    with the first.
+
     Ports
     -----
     event : In(1)

@@ -48,6 +48,8 @@ class FreeOscillator(wiring.Component):
 
     Its rate is between 85 % and 115 % of nominal. It serves as source of hits for code density and clocks nothing.
 
+    Latency, reset, overflow: none; it runs from configuration on.
+
     Ports
     -----
     level : Out(1)

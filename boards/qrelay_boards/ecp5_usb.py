@@ -145,6 +145,8 @@ class UsbLink(wiring.Component):
 class UsbPll(wiring.Component):
     """The bus clock, 60 MHz from the board's oscillator, for transceivers that are given their clock.
 
+    Latency: none.  Reset: none, it locks by itself.  Overflow: none.
+
     Ports
     -----
     oscillator : In(1)

@@ -93,6 +93,8 @@ class Link(wiring.Component):
 class LinkedBank(wiring.Component):
     """`Link` and `RegisterBank` joined, with the link's own counters in their place.
 
+    Latency, reset and overflow: as of the two.
+
     Parameters
     ----------
     identity_words : list of int

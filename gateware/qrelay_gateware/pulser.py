@@ -13,7 +13,7 @@ class TestPulser(wiring.Component):
     The first pulse comes `period` words after reset or after the period was 0; a period shorter than the words since
     the last pulse fires at once.
 
-    Latency: 1 word.  Reset: no pulse.
+    Latency: 1 word.  Reset: no pulse.  Overflow: none.
 
     Ports
     -----
