@@ -2,6 +2,7 @@ import json
 import resource
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from fake_station import FakeRelay, FakeStation
@@ -119,6 +120,11 @@ def test_a_template_with_reference_segments(monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, "run", "--template", "--reference")
     assert code == 0
     assert parse_config(out).reference_records == "sum"
+    code, out, _ = call(monkeypatch, capsys, "run", "--template", "--reference", "--json")
+    assert code == 0
+    shown = json.loads(out)
+    assert shown["template"] == demo_text(reference=True)
+    assert shown["values"] == tomllib.loads(shown["template"])
     code, _, error = call(monkeypatch, capsys, "run", "--reference")
     assert code == 2
     assert "--reference goes with --template" in error
