@@ -1,7 +1,9 @@
 import json
 import resource
+import signal
 import subprocess
 import sys
+import threading
 import tomllib
 
 import pytest
@@ -10,6 +12,7 @@ from serial.tools.list_ports_common import ListPortInfo
 
 import qrelay.bench
 from qrelay import cli
+from qrelay.commands import stop_on_signals
 from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
 
@@ -128,6 +131,22 @@ def test_a_template_with_reference_segments(monkeypatch, capsys):
     code, _, error = call(monkeypatch, capsys, "run", "--reference")
     assert code == 2
     assert "--reference goes with --template" in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_of_a_run_asks_for_its_end_and_the_second_interrupts(number):
+    before = signal.getsignal(number)
+    stop, started = threading.Event(), threading.Event()
+    with pytest.raises(KeyboardInterrupt), stop_on_signals(stop, started):
+        signal.raise_signal(number)  # nothing runs yet that could end by itself
+    assert not stop.is_set()
+    started.set()
+    with stop_on_signals(stop, started):
+        signal.raise_signal(number)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 def test_wrong_usage_is_exit_code_2(monkeypatch, capsys, tmp_path):
