@@ -193,8 +193,12 @@ def test_a_signal_ends_a_run_cleanly(tmp_path, number, as_json):
         assert shown.items() >= result.items()
         assert_plots(shown["plots"])
     else:
-        assert "- partial" in out
-        assert "Measured against the closed form" in out
+        said, summary = err.splitlines(), out.splitlines()  # whole lines, although no terminal is that wide
+        assert said[0] == f"run folder {folder}"
+        assert re.fullmatch(r"slots [\d,]+ of 10,000,000,000 .*  QBER .* \(model 6\.65%\)", said[1])
+        assert summary[0].endswith(" sifted bits - partial")
+        assert any("Measured against the closed form" in line for line in summary)
+        assert summary[-1] == f"run folder {folder}"
 
 
 def test_further_signals_interrupt_the_end_of_a_run_and_lose_no_record(tmp_path):
