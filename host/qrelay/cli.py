@@ -1,4 +1,4 @@
-"""The `qrelay` command. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+"""The `qrelay` command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with nothing to conclude."""
 
 import sys
 from pathlib import Path
@@ -72,9 +72,9 @@ def run(
     """Carry out a run from its TOML file."""
     if template:
         from .demo_config import demo_text
+        from .json_output import print_template
 
-        typer.echo(demo_text(reference=reference), nl=False)
-        return 0
+        return print_template(demo_text(reference=reference), as_json=as_json)
     if reference:
         raise ConfigError("--reference goes with --template; a run file says itself what its frames are")
     if config is None:

@@ -51,7 +51,7 @@ def keyrate(
     from . import commands_physics
 
     if template:
-        return commands_physics.print_template(preset)
+        return commands_physics.print_template(preset, as_json=as_json)
     if names:
         return commands_physics.print_protocols(as_json=as_json)
     if parameters:

@@ -14,14 +14,10 @@ from .config import RunConfig, load_config, parse_config
 from .demo_config import demo_text, fast_text
 from .errors import ConfigError, QrelayError, RunError
 from .extras import how_to_get
+from .json_output import print_json
 from .live_view import LiveView, print_summary
 
 __all__ = ["build_board", "devices", "flash_board", "info", "registers", "run_file", "run_text", "serve_twin"]
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 @contextmanager

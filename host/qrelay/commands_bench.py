@@ -4,8 +4,9 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
-from .commands_physics import print_json, print_table, progress_bar
+from .commands_physics import print_table, progress_bar
 from .errors import RunError
+from .json_output import print_json
 from .link_rate import bytes_per_packet, link_records_per_second, measure, records_per_second
 from .protocol.packets import MAX_RECORDS
 from .protocol.usb import link_name

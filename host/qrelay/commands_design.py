@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .commands_physics import PLOTS, as_config_errors, block_of, check_output, print_json, print_table, progress_bar
+from .commands_physics import PLOTS, as_config_errors, block_of, check_output, print_table, progress_bar
+from .json_output import print_json
 
 if TYPE_CHECKING:
     from qrelay_sim.design import Design, Requirement

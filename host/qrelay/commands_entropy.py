@@ -11,9 +11,9 @@ from rich.progress import Progress
 
 from .bench import describe_identity
 from .board import Board
-from .commands import print_json
 from .entropy_health import health_cutoffs
 from .errors import ConfigError, QrelayError, RunError
+from .json_output import print_json
 from .station_entropy import StationEntropy
 
 __all__ = ["record_samples", "show_health"]

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .errors import ConfigError
+from .json_output import print_json
+from .json_output import print_template as print_file
 
 if TYPE_CHECKING:
     from qrelay_sim.keyrate import Point
@@ -57,11 +59,6 @@ def _plain_progress(what: str, *, quiet: bool) -> Callable[[int, int], None]:
             print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
     return report
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def block_of(slots: float | None, epsilon: float | None) -> "Block | None":
@@ -222,13 +219,12 @@ def print_protocols(*, as_json: bool) -> int:
     return 0
 
 
-def print_template(preset: str) -> int:
+def print_template(preset: str, *, as_json: bool) -> int:
     """Print a parameter file to start from."""
     with as_config_errors():
         from qrelay_sim.parameter_file import PRESETS, preset_text
 
-        sys.stdout.write(preset_text(preset if preset in PRESETS else "A"))
-    return 0
+        return print_file(preset_text(preset if preset in PRESETS else "A"), as_json=as_json)
 
 
 def print_parameters(preset: str, *, as_json: bool) -> int:

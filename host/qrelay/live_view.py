@@ -40,8 +40,8 @@ class LiveView:
             self._live.stop()
 
     def message(self, text: str) -> None:
-        """Show a line of text."""
-        self._console.print(text, highlight=False, markup=False)
+        """Show a line of text, whole also where it is longer than a line of the terminal."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def update(self, progress: Progress) -> None:
         """Show new numbers."""
@@ -119,7 +119,7 @@ def _print_reference(console: Console, reference: Mapping[str, Any]) -> None:
 
 def print_summary(outcome: Mapping[str, Any]) -> None:
     """Measured against model, with deviations in standard errors."""
-    console = Console()
+    console = Console(soft_wrap=True)  # whole lines for a file or a pipe
     console.print(
         f"{outcome['slots']:,} slots ({outcome['slots_per_second']:,.0f}/s, "
         f"{outcome['real_time_ratio']:.3g} x real time), {outcome['live_slots']:,} live, "
@@ -139,7 +139,7 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
                     _show(row[f"{name}_model"], percent=percent),
                     "-" if sigma is None else f"{sigma:+.1f} sigma",
                 )
-        console.print(table)
+        console.print(table, soft_wrap=False)
         console.print(f"sifted QBER {_show(outcome['qber'], outcome['qber_std'], percent=True)}", highlight=False)
         console.print(
             f"even-parity fraction: model {_show(outcome['even_fraction_model'])}, decoy estimate (upper bound) "
@@ -191,5 +191,5 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
     for warning in outcome["warnings"]:
         console.print(f"warning: {warning}", highlight=False, soft_wrap=True)
     for plot in outcome["plots"]:
-        console.print(f"plot {plot}", highlight=False, soft_wrap=True)
-    console.print(f"run folder {outcome['run_folder']}", highlight=False, soft_wrap=True)
+        console.print(f"plot {plot}", highlight=False)
+    console.print(f"run folder {outcome['run_folder']}", highlight=False)

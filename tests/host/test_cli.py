@@ -1,7 +1,10 @@
 import json
 import resource
+import signal
 import subprocess
 import sys
+import threading
+import tomllib
 
 import pytest
 from fake_station import FakeRelay, FakeStation
@@ -10,6 +13,7 @@ from serial.tools.list_ports_common import ListPortInfo
 import qrelay.bench
 import qrelay.run
 from qrelay import cli
+from qrelay.commands import stop_on_signals
 from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
 
@@ -154,9 +158,30 @@ def test_a_template_with_reference_segments(monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, "run", "--template", "--reference")
     assert code == 0
     assert parse_config(out).reference_records == "sum"
+    code, out, _ = call(monkeypatch, capsys, "run", "--template", "--reference", "--json")
+    assert code == 0
+    shown = json.loads(out)
+    assert shown["template"] == demo_text(reference=True)
+    assert shown["values"] == tomllib.loads(shown["template"])
     code, _, error = call(monkeypatch, capsys, "run", "--reference")
     assert code == 2
     assert "--reference goes with --template" in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_of_a_run_asks_for_its_end_and_the_second_interrupts(number):
+    before = signal.getsignal(number)
+    stop, started = threading.Event(), threading.Event()
+    with pytest.raises(KeyboardInterrupt), stop_on_signals(stop, started):
+        signal.raise_signal(number)  # nothing runs yet that could end by itself
+    assert not stop.is_set()
+    started.set()
+    with stop_on_signals(stop, started):
+        signal.raise_signal(number)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 def test_wrong_usage_is_exit_code_2(monkeypatch, capsys, tmp_path):

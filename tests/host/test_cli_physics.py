@@ -66,6 +66,13 @@ def test_a_users_file_starts_from_the_template(tmp_path):
     assert "found in Ding et al." in run("keyrate", "--parameters", "--preset", "B").stdout
 
 
+def test_the_template_as_json():
+    shown = json.loads(run("keyrate", "--template", "--preset", "C", "--json").stdout)
+    assert shown["template"] == run("keyrate", "--template", "--preset", "C").stdout
+    assert shown["values"]["name"] == "C"
+    assert set(shown["values"]["g2"]) == {"value", "provenance"}
+
+
 def test_the_list_names_every_protocol():
     names = [entry["name"] for entry in json.loads(run("keyrate", "--list", "--json").stdout)]
     assert len(names) == 13

