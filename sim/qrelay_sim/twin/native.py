@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,13 +48,13 @@ _VERILATOR_FLAGS = (
 )
 _COMPILER_FLAGS = (
     "-std=c++17",
-    "-O2",
     "-fPIC",
-    "-shared",
     "-DVL_IGNORE_UNKNOWN_ARCH",
     "-DVERILATOR=1",
     "-fno-semantic-interposition",
 )
+_FAST_LEVEL, _SLOW_LEVEL = "-O2", "-O0"
+"""Verilator keeps apart what runs only once, which takes the compiler longest to optimise."""
 # No -march=native: a cached library must run on whatever machine mounts the cache.
 
 
@@ -161,13 +162,7 @@ def _build(out: Path, progress: Progress, chains: bool) -> None:
         binary = str(verilator / "bin" / "verilator_bin")
         _run([binary, *_VERILATOR_FLAGS, "-Mdir", "obj", "station.v"], work, "Verilator", environment)
         progress(f"twin: compiling with {_compiler_name()} (once; cached afterwards)")
-        include = verilator / "include"
-        sources = [*sorted(str(path) for path in (work / "obj").glob("*.cpp")), "harness.cpp"]
-        sources += [str(include / name) for name in ("verilated.cpp", "verilated_threads.cpp")]
-        includes = [f"-I{work / 'obj'}", f"-I{include}", f"-I{include / 'vltstd'}"]
-        library = work / "station.so"
-        flags = (*_COMPILER_FLAGS, *(("-DQRELAY_TDC",) if chains else ()))
-        _run([*compiler(), *flags, *includes, *sources, "-o", str(library), "-lpthread"], work, "compiler")
+        library = _compile(work, verilator / "include", chains)
         partial = out.with_suffix(f".{os.getpid()}.part")
         try:
             shutil.copy(library, partial)
@@ -176,6 +171,28 @@ def _build(out: Path, progress: Progress, chains: bool) -> None:
             with suppress(OSError):
                 partial.unlink()
             raise _no_cache(out.parent, error) from error
+
+
+def _compile(work: Path, include: Path, chains: bool) -> Path:
+    """Compile what Verilator wrote, and the harness, as many files at once as there are processors."""
+    sources = [*sorted((work / "obj").glob("*.cpp")), work / "harness.cpp"]
+    sources += [include / name for name in ("verilated.cpp", "verilated_threads.cpp")]
+    # The longest first, so that none of them is alone at the end.
+    sources.sort(key=lambda source: source.stat().st_size, reverse=True)
+    flags = [*_COMPILER_FLAGS, *(("-DQRELAY_TDC",) if chains else ())]
+    flags += [f"-I{work / 'obj'}", f"-I{include}", f"-I{include / 'vltstd'}"]
+
+    def compile_one(source: Path) -> str:
+        level = _SLOW_LEVEL if source.stem.endswith("__Slow") else _FAST_LEVEL
+        made = f"{source.stem}.o"
+        _run([*compiler(), *flags, level, "-c", str(source), "-o", made], work, "compiler")
+        return made
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_one, sources))
+    library = work / "station.so"
+    _run([*compiler(), "-shared", *objects, "-o", str(library), "-lpthread"], work, "linker")
+    return library
 
 
 def _no_cache(folder: Path, error: OSError) -> BuildError:
