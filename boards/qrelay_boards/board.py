@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from .build import BuildResult
     from .ecp5_board import Ecp5Wiring
 
-__all__ = ["Board", "Crossing"]
+__all__ = ["MANIFEST", "Block", "Board", "Crossing", "bitstream_name"]
+
+MANIFEST = "manifest.json"
+"""What a build tells of itself, beside its bitstream."""
+
+
+def bitstream_name(board: str, *, rings: bool = False, free_running: bool = False) -> str:
+    """Name of the file that a build writes."""
+    return f"qrelay-{board}{'-rings' * rings}{'-free-running' * free_running}.bit"
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,21 @@ class Crossing:
     source: str
     target: str
     limit_ns: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the design, and how many cells of a kind the synthesised netlist must at least hold of it.
+
+    `path` names the submodules that lead to it from the top, joined by dots.
+    """
+
+    path: str
+    flip_flops: int
+    block_rams: int
+    small_rams: int
+    """Memories of look-up tables, 16 words of 4 bits each."""
     why: str
 
 
@@ -66,6 +89,10 @@ class Board:
     """Pad -> taps of the carry chain that it feeds."""
     rings: tuple[int, ...] = ()
     """Inverters of each ring oscillator; none where keys come from the host."""
+    blocks: tuple[Block, ...] = ()
+    """What each part of the station must hold."""
+    plain_read_ports: int = 0
+    """How many read ports of block RAMs may do without an output register."""
 
     def clock_plan(self, free_running: bool = False) -> ClockPlan:
         """Clock plan from the external reference, or from the board's own oscillator for tests."""

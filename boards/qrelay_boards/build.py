@@ -5,7 +5,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,11 +15,12 @@ from qrelay.protocol import PROTOCOL_HASH
 from qrelay_gateware.board_facts import GATEWARE_VERSION, BoardFacts
 from qrelay_gateware.station import Station
 
-from .board import Board
+from .block_check import missing_blocks
+from .board import MANIFEST, Block, Board, bitstream_name
 from .build_id import build_id, mark_config
 from .chain_check import broken_chains
 from .clock_plan import ClockPlan
-from .ecp5_ram_registers import absorb_output_registers
+from .ecp5_ram_registers import absorb_output_registers, plain_read_ports
 from .ecp5_rings import check_rings
 from .ecp5_tdc import BLACK_BOX, UNSEAL
 from .seed_runs import default_jobs, run_seeds
@@ -27,7 +28,7 @@ from .timing_report import TimingError, TimingReport, check_cells, clock_names, 
 from .toolchain import run_tool, tool_versions
 from .ulpi_pins import USB_HZ
 
-__all__ = ["BuildResult", "build", "resource_table", "worst_margins"]
+__all__ = ["BuildResult", "best_seed", "build", "resource_table", "worst_margins"]
 
 TOP = "top"
 RESOURCES = {"TRELLIS_COMB": "LUT4", "TRELLIS_FF": "flip-flop", "DP16KD": "block RAM", "MULT18X18D": "multiplier"}
@@ -36,7 +37,7 @@ PAD_CELLS = ("IOLOGIC", "SIOLOGIC")
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build made. The bitstream is that of the seed with the best word clock margin."""
+    """What a build made. The bitstream is that of `best_seed`."""
 
     bitstream: Path
     manifest: Path
@@ -72,19 +73,27 @@ def build(
     jobs: int | None = None,
     station: Callable[[BoardFacts], Any] = Station,
     minimum_cells: dict[str, int] | None = None,
+    minimum_blocks: Sequence[Block] | None = None,
 ) -> BuildResult:
     """Build `board` with seeds 1 to `seeds`, `jobs` of them at once; all must keep the timing rules.
 
-    Raises ClockPlanError, PinError, ToolError, or TimingError after all seeds with every rule that was broken; the
-    reports and the manifest are written in any case, the manifest then with ``"passed": false``.
+    Raises ClockPlanError, PinError, ToolError, or TimingError with every rule that was broken, of the netlist or of all
+    seeds. With a TimingError the reports and a manifest with ``"passed": false`` are written, but no bitstream. What an
+    earlier build left of both is removed first.
 
-    By default as many seeds run at once as processors and memory allow. `station` makes the station from
-    its facts and `minimum_cells` are counts that the netlist must reach, for tests of the build.
+    By default as many seeds run at once as processors and memory allow. `station` makes the station from its facts;
+    `minimum_cells` and `minimum_blocks` are what the netlist must hold in place of the board's rules: for tests of the
+    build, whose stations are small.
     """
     if seeds < 1:
         raise ValueError(f"seeds {seeds}: at least one is needed")
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
+    bitstream = out_dir / bitstream_name(board.name, rings=bool(board.rings), free_running=free_running)
+    manifest = out_dir / MANIFEST
+    # Else what is left of an earlier build would pass for the result of this one, should it fail.
+    for earlier in (bitstream, manifest):
+        earlier.unlink(missing_ok=True)
     plan = board.clock_plan(free_running)
     for line in str(plan).splitlines():
         progress(line)
@@ -92,16 +101,51 @@ def build(
     tools = tool_versions()
     identifier, elaborating = _elaborate(board, plan, station, seeds, tools, out_dir, progress)
     seconds = {"synthesis": round(elaborating + _synthesise(board, plan, out_dir, progress), 1)}
-    cells = netlist_cells(out_dir / f"{TOP}.json", board.clock_sources)
+    reports: dict[int, TimingReport] = {}
+    routed: dict[int, float] = {}
+
+    def keep(broken: list[str], best: int | None = None) -> None:
+        """Write the manifest; `best` is the seed of the bitstream, where there is one."""
+        used = {} if not reports else reports[best or min(reports)].used
+        facts = {
+            "passed": not broken,
+            "broken_rules": broken,
+            "board": board.name,
+            "rings": list(board.rings),
+            "gateware_version": ".".join(map(str, GATEWARE_VERSION)),
+            "protocol_hash": f"{PROTOCOL_HASH:#018x}",
+            "clock_plan": plan.facts(),
+            "build_id": f"{identifier:016x}",
+            "bitstream": None if best is None else bitstream.name,
+            "bitstream_sha256": None if best is None else hashlib.sha256(bitstream.read_bytes()).hexdigest(),
+            "bitstream_seed": best,
+            "tools": tools,
+            "seeds": list(reports),
+            "cpu_seconds": seconds | {"place_and_route": routed},
+            "resources": {kind: {"used": u, "available": a} for kind, (u, a) in used.items()},
+            "plain_read_ports": plain,
+            "timing": {str(seed): report.facts() for seed, report in reports.items()},
+        }
+        manifest.write_text(json.dumps(facts, indent=2) + "\n")
+
+    netlist = out_dir / f"{TOP}.json"
+    cells = netlist_cells(netlist, board.clock_sources)
     broken = check_cells(cells, board.minimum_cells if minimum_cells is None else minimum_cells, board.pads)
-    broken += check_rings(out_dir / f"{TOP}.json", board.rings)
+    broken += missing_blocks(netlist, board.blocks if minimum_blocks is None else minimum_blocks)
+    broken += check_rings(netlist, board.rings)
+    plain = plain_read_ports(netlist)
+    if len(plain) > board.plain_read_ports:
+        broken.append(
+            f"{len(plain)} read ports of block RAMs have no output register, at most {board.plain_read_ports} "
+            f"expected: a register must take what they give before all else (they are in plain_read_ports of "
+            f"{manifest.name}), or `ecp5_board` must allow more"
+        )
     if broken:
+        keep(broken)
         raise TimingError("; ".join(broken))
 
     expected_mhz = _expected_mhz(board, plan)
-    names = clock_names(out_dir / f"{TOP}.json", board.clock_sources)
-    reports: dict[int, TimingReport] = {}
-    routed: dict[int, float] = {}
+    names = clock_names(netlist, board.clock_sources)
     failures: dict[int, list[str]] = {}
 
     def finish(seed: int, cpu_seconds: float) -> None:
@@ -126,43 +170,23 @@ def build(
     reports = dict(sorted(reports.items()))
     routed = dict(sorted(routed.items()))
     broken += [f"seed {seed}: {sentence}" for seed in reports for sentence in failures[seed]]
+    if broken:
+        keep(broken)
+        raise TimingError(f"{board.name} misses its rules (see {manifest.name}): " + "; ".join(broken))
 
-    best = max(reports, key=lambda seed: reports[seed].clocks["word_clock"].margin)
-    source = "-rings" if board.rings else ""
-    bitstream = out_dir / f"qrelay-{board.name}{source}{'-free-running' if free_running else ''}.bit"
+    best = best_seed(reports)
     progress(f"bitstream, build id {identifier:016x}")
     mark_config(out_dir / f"seed{best}.config", identifier)
     run_tool(
         "ecppack", ["--compress", "--input", f"seed{best}.config", "--bit", bitstream.name], out_dir, "ecppack.log"
     )
-    manifest = out_dir / "manifest.json"
-    manifest.write_text(
-        json.dumps(
-            {
-                "passed": not broken,
-                "broken_rules": broken,
-                "board": board.name,
-                "rings": list(board.rings),
-                "gateware_version": ".".join(map(str, GATEWARE_VERSION)),
-                "protocol_hash": f"{PROTOCOL_HASH:#018x}",
-                "clock_plan": plan.facts(),
-                "build_id": f"{identifier:016x}",
-                "bitstream": bitstream.name,
-                "bitstream_sha256": hashlib.sha256(bitstream.read_bytes()).hexdigest(),
-                "bitstream_seed": best,
-                "tools": tools,
-                "seeds": list(reports),
-                "cpu_seconds": seconds | {"place_and_route": routed},
-                "resources": {kind: {"used": u, "available": a} for kind, (u, a) in reports[best].used.items()},
-                "timing": {str(seed): report.facts() for seed, report in reports.items()},
-            },
-            indent=2,
-        )
-        + "\n"
-    )
-    if broken:
-        raise TimingError(f"{board.name} misses its rules (see {manifest.name}): " + "; ".join(broken))
+    keep(broken, best)
     return BuildResult(bitstream, manifest, plan, reports, cells, routed)
+
+
+def best_seed(reports: dict[int, TimingReport]) -> int:
+    """The seed whose worst clock has the most margin: on the board every clock must hold."""
+    return max(reports, key=lambda seed: min(timing.margin for timing in reports[seed].clocks.values()))
 
 
 def worst_margins(reports: dict[int, TimingReport]) -> dict[str, tuple[float, int]]:
@@ -260,7 +284,7 @@ def _options(board: Board, seed: int) -> list[str]:
         *("--placer", "static"),
         # Place and route stops at a loop of look-up tables; in other designs each one is a mistake.
         *(("--ignore-loops",) if board.rings else ()),
-        *(("--write", f"seed{seed}.placed.json") if board.chains else ()),
+        *(("--write", f"seed{seed}.placed.json") if board.chains or board.rings else ()),
     ]
 
 
@@ -281,6 +305,9 @@ def _broken(
     held = (out_dir / f"seed{seed}.log").read_text().count("Hold/min time violation")
     if held:
         broken.append(f"{held} hold violations, see seed{seed}.log")
+    placed = out_dir / f"seed{seed}.placed.json"
     if board.chains:
-        broken += broken_chains(out_dir / f"seed{seed}.placed.json", board.chains)
+        broken += broken_chains(placed, board.chains, board.clock_sources["gear_clock"])
+    if board.rings:
+        broken += [f"{sentence}, placed" for sentence in check_rings(placed, board.rings)]
     return broken

@@ -17,6 +17,7 @@ from qrelay.protocol.tdc import TAPS
 from qrelay.protocol.units import SLOTS_PER_WORD
 from qrelay.protocol.usb import HIGH_SPEED_BPS
 
+from .block_check import blocks_of
 from .board import Board, Crossing
 from .clock_plan import ClockPlan
 from .pins import PinError, PinMap
@@ -357,8 +358,10 @@ def ecp5_board(
             "EHXPLLL": 2 if ulpi and ulpi.clk_out else 1,
             "ECLKSYNCB": 1,
             "CLKDIVF": 1,
-            # Keystream S-boxes, event FIFOs, table of the modulator, audit.
-            "DP16KD": 20,
+            # Buffer of the link. `blocks` tells of those of the station.
+            "DP16KD": 1,
+            # The other source of hits for the chains: without it they have no tables of times.
+            **({"OSCG": 1} if wiring.chains else {}),
             **(USB_CELLS if ulpi else {}),
             **(sdram.cells if sdram else {}),
         },
@@ -375,7 +378,25 @@ def ecp5_board(
         ),
         chains={f"detector_{d}": TAPS for d in wiring.chains},
         rings=wiring.rings,
+        blocks=blocks_of(
+            detectors=len(wiring.detectors),
+            chains=wiring.chains,
+            rings=bool(wiring.rings),
+            key_bits=bool(wiring.external),
+            sdram=sdram is not None,
+            probe=wiring.probe is not None,
+        ),
+        plain_read_ports=_plain_read_ports(wiring),
     )
+
+
+def _plain_read_ports(wiring: Ecp5Wiring) -> int:
+    """Read ports of block RAMs without an output register, as many as the present gateware has."""
+    station = 49
+    link = 1 if wiring.ulpi is None else 4
+    questions, ring = (2, 0 if wiring.sdram else 8) if wiring.external else (0, 0)
+    entropy = 7 if wiring.rings else 0
+    return station + link + questions + ring + entropy
 
 
 def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:

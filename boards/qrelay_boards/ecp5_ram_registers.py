@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["absorb_output_registers"]
+__all__ = ["absorb_output_registers", "plain_read_ports"]
 
 _WIDTH = 18
 Bit = int | str
@@ -34,15 +34,41 @@ def absorb_output_registers(netlist: Path) -> int:
     return saved
 
 
-def _absorb(module: dict[str, Any]) -> int:
-    cells: dict[str, Any] = module["cells"]
+def plain_read_ports(netlist: Path) -> list[str]:
+    """Read ports of block RAMs, as ``CELL.A`` or ``CELL.B``, whose data are used and have no output register."""
+    ports = []
+    for module in json.loads(netlist.read_text())["modules"].values():
+        if module.get("attributes", {}).get("top"):
+            loads, outside = _loads(module)
+            for name, cell in module["cells"].items():
+                if cell["type"] == "DP16KD":
+                    ports += [
+                        f"{name}.{side}"
+                        for side in "AB"
+                        if cell["parameters"][f"REGMODE_{side}"] == "NOREG"
+                        and any(bit in loads or bit in outside for bit in _data(cell, side))
+                    ]
+    return sorted(ports)
+
+
+def _loads(module: Mapping[str, Any]) -> tuple[dict[Bit, list[tuple[str, str]]], set[Bit]]:
+    """Inputs of cells on each net, and the nets that leave the design."""
     loads: dict[Bit, list[tuple[str, str]]] = defaultdict(list)
-    for name, cell in cells.items():
+    for name, cell in module["cells"].items():
         for port, bits in cell["connections"].items():
             if cell["port_directions"][port] == "input":
                 for bit in bits:
                     loads[bit].append((name, port))
-    outside = {bit for port in module["ports"].values() for bit in port["bits"]}
+    return loads, {bit for port in module["ports"].values() for bit in port["bits"]}
+
+
+def _data(ram: Mapping[str, Any], side: str) -> list[Bit]:
+    return [bit for number in range(_WIDTH) for bit in ram["connections"].get(f"DO{side}{number}", [])]
+
+
+def _absorb(module: dict[str, Any]) -> int:
+    cells: dict[str, Any] = module["cells"]
+    loads, outside = _loads(module)
 
     absorbed: list[str] = []
     renamed: dict[Bit, Bit] = {}
@@ -84,16 +110,15 @@ def _registers(
         return []
     clock = wires[f"CLK{side}"]
     names = []
-    for number in range(_WIDTH):
-        for bit in wires.get(f"DO{side}{number}", []):
-            if bit in outside:
-                return []
-            users = loads.get(bit, [])
-            if not users:
-                continue
-            if len(users) > 1 or users[0][1] != "DI":
-                return []
-            names.append(users[0][0])
+    for bit in _data(ram, side):
+        if bit in outside:
+            return []
+        users = loads.get(bit, [])
+        if not users:
+            continue
+        if len(users) > 1 or users[0][1] != "DI":
+            return []
+        names.append(users[0][0])
     fitting = all(cells[name]["type"] == "TRELLIS_FF" and _is_plain(cells[name], clock) for name in names)
     return names if fitting and len({_enable(cells[name]) for name in names}) == 1 else []
 

@@ -8,6 +8,8 @@ How much entropy a sample has on silicon is unknown until raw samples of a board
 """
 
 import json
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ _INVERTER = 0x5555
 """Truth table of an LUT4 that inverts its input A."""
 _RING = "qrelay_ring"
 _STAGE = "qrelay_stage"
+_TABLES = {"LUT4": ("Z", "INIT"), "TRELLIS_COMB": ("F", "INITVAL")}
+"""A look-up table in netlists of Yosys and of nextpnr: its type, its output and the parameter with its truth table."""
 
 
 class RingOscillators(wiring.Component):
@@ -83,24 +87,26 @@ class RingOscillators(wiring.Component):
 
 
 def check_rings(netlist: Path, lengths: tuple[int, ...]) -> list[str]:
-    """What is wrong with the rings in a netlist of Yosys; empty if each is whole.
+    """What is wrong with the rings in a netlist of Yosys or, placed, of nextpnr; empty if each is whole.
 
-    A whole ring has all its inverters, joined in one circle, with nothing else in it, and a flip-flop that samples it.
+    A whole ring has all its inverters, joined in one circle, with nothing else in it, and a flip-flop that samples it
+    and from which the sample comes to the station.
     """
+    if not lengths:
+        return []
     modules = json.loads(netlist.read_text())["modules"].values()
-    cells = [cell for module in modules if module.get("attributes", {}).get("top") for cell in module["cells"].values()]
+    top = next((module for module in modules if "top" in module.get("attributes", {})), {"ports": {}, "cells": {}})
     rings: dict[int, dict[int, Any]] = {}
-    for cell in cells:
+    loads: dict[int | str, list[str]] = defaultdict(list)
+    for name, cell in top["cells"].items():
         attributes = cell.get("attributes", {})
-        if cell["type"] == "LUT4" and _RING in attributes:
+        if cell["type"] in _TABLES and _RING in attributes:
             rings.setdefault(_number(attributes[_RING]), {})[_number(attributes[_STAGE])] = cell
-    sampled = {
-        bit
-        for cell in cells
-        if cell["type"] == "TRELLIS_FF"
-        for port in ("DI", "M")
-        for bit in cell["connections"].get(port, [])
-    }
+        for port, bits in cell["connections"].items():
+            if cell["port_directions"][port] == "input":
+                for bit in bits:
+                    loads[bit].append(name)
+    outside = {bit for port in top["ports"].values() for bit in port["bits"]}
     wrong = []
     for ring, length in enumerate(lengths):
         inverters = rings.get(ring, {})
@@ -110,14 +116,45 @@ def check_rings(netlist: Path, lengths: tuple[int, ...]) -> list[str]:
         broken = [
             stage
             for stage in range(length)
-            if inverters[stage]["connections"]["A"] != inverters[(stage - 1) % length]["connections"]["Z"]
-            or _number(inverters[stage]["parameters"]["INIT"]) != _INVERTER
+            if inverters[stage]["connections"]["A"] != _output(inverters[(stage - 1) % length])
+            or _number(inverters[stage]["parameters"][_TABLES[inverters[stage]["type"]][1]]) != _INVERTER
         ]
         if broken:
             wrong.append(f"ring {ring} is broken at inverter {broken[0]}")
-        if not sampled & set(inverters[0]["connections"]["Z"]):
+        samplers = [
+            name for bit in _output(inverters[0]) for name in loads[bit] if top["cells"][name]["type"] == "TRELLIS_FF"
+        ]
+        if not samplers:
             wrong.append(f"no flip-flop samples ring {ring}")
+        elif not any(_reaches_station(top["cells"], loads, outside, name) for name in samplers):
+            wrong.append(f"the samples of ring {ring} do not reach the station")
     return wrong
+
+
+def _reaches_station(
+    cells: Mapping[str, Any], loads: Mapping[int | str, list[str]], outside: set[int | str], start: str
+) -> bool:
+    """Whether a way leads from a flip-flop over others and tables to a cell of the station, or out of the design."""
+    seen = {start}
+    ahead = [start]
+    while ahead:
+        name = ahead.pop()
+        if name.startswith("station."):
+            return True
+        cell = cells[name]
+        for port, bits in cell["connections"].items():
+            if cell["port_directions"][port] == "output":
+                for bit in bits:
+                    if bit in outside:
+                        return True
+                    ahead += (new := set(loads.get(bit, ())) - seen)
+                    seen |= new
+    return False
+
+
+def _output(table: Mapping[str, Any]) -> list[int | str]:
+    bits: list[int | str] = table["connections"][_TABLES[table["type"]][0]]
+    return bits
 
 
 def _number(value: str | int) -> int:

@@ -14,7 +14,16 @@ from amaranth.lib.wiring import In, Out
 
 from qrelay.protocol.tdc import TAPS
 
-__all__ = ["BLACK_BOX", "CARRY_CELL", "START_TAPS", "UNSEAL", "CarryChain", "FreeOscillator"]
+__all__ = [
+    "BLACK_BOX",
+    "CARRY_CELL",
+    "START_TABLES",
+    "START_TAPS",
+    "TAP_TABLE",
+    "UNSEAL",
+    "CarryChain",
+    "FreeOscillator",
+]
 
 CARRY_CELL = "QRELAY_CARRY"
 """Name of the carry cell during synthesis."""
@@ -37,6 +46,14 @@ UNSEAL = f"chtype -set CCU2C t:{CARRY_CELL}"
 
 START_TAPS = 2
 """Places in the carry chain before the first tap: the cell that takes pad and oscillator."""
+
+# Half a carry cell gives CIN where its four-input table is 1, else what its two-input table (the lowest four entries)
+# gives (FPGA-TN-02229). D is tied high, so the upper eight entries are the four-input table.
+START_TABLES = (
+    0x0002,  # carry = A and not B
+    0x77FF,  # carry = carry or (A and B)
+)
+TAP_TABLE = 0xFFFF  # carry = carry, sum = not carry
 
 OSCILLATOR_DIVIDER = 12
 """25.8 MHz of the nominal 310 MHz (FPGA-TN-02200): pulses and gaps twice as long as a chain, and one hit in 5.9
@@ -100,14 +117,12 @@ class CarryChain(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # Half a carry cell gives CIN where its four-input table is 1, else what its two-input table (the lowest four
-        # entries) gives (FPGA-TN-02229). D is tied high, so the upper eight entries are the four-input table.
         carry = Signal(name="carry_start")
         m.submodules.start = Instance(
             CARRY_CELL,
             a_keep=1,
-            p_INIT0=Const(0x0002, 16),  # carry = A and not B
-            p_INIT1=Const(0x77FF, 16),  # carry = carry or (A and B)
+            p_INIT0=Const(START_TABLES[0], 16),
+            p_INIT1=Const(START_TABLES[1], 16),
             p_INJECT1_0="NO",
             p_INJECT1_1="NO",
             i_A0=self.pad,
@@ -125,8 +140,8 @@ class CarryChain(wiring.Component):
             m.submodules[f"cell_{number}"] = Instance(
                 CARRY_CELL,
                 a_keep=1,
-                p_INIT0=Const(0xFFFF, 16),  # carry = carry, sum = not carry
-                p_INIT1=Const(0xFFFF, 16),
+                p_INIT0=Const(TAP_TABLE, 16),
+                p_INIT1=Const(TAP_TABLE, 16),
                 p_INJECT1_0="NO",
                 p_INJECT1_1="NO",
                 **{f"i_{pin}{half}": Const(1) for pin in "ABCD" for half in (0, 1)},

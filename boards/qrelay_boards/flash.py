@@ -1,11 +1,13 @@
 """Load a bitstream with openFPGALoader."""
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from .board import Board
+from .board import MANIFEST, Board, bitstream_name
 
 __all__ = ["FlashError", "flash"]
 
@@ -29,13 +31,42 @@ def _program() -> str:
     )
 
 
+def _check_manifest(bitstream: Path) -> None:
+    """Raise FlashError where the manifest beside a bitstream tells that its build failed, or tells of other content."""
+    try:
+        told = json.loads(bitstream.with_name(MANIFEST).read_text(encoding="utf-8"))
+        built = bitstream_name(
+            told["board"], rings=bool(told["rings"]), free_running=not told["clock_plan"]["external"]
+        )
+        passed, broken, sha256 = told["passed"], told["broken_rules"], told["bitstream_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # None, or not one of a build.
+        return
+    if built != bitstream.name:
+        return
+    again = "build it again with `qrelay build`"
+    if not passed:
+        raise FlashError(
+            f"{bitstream} must not be loaded: its build broke rules ({'; '.join(broken)}); mend that and {again}"
+        )
+    if bitstream.is_file():
+        found = hashlib.sha256(bitstream.read_bytes()).hexdigest()
+        if found != sha256:
+            raise FlashError(
+                f"{bitstream} has SHA-256 {found[:16]}..., but {MANIFEST} beside it tells of {str(sha256)[:16]}...: "
+                f"{again}, or put the file into a folder of its own to load it without a manifest"
+            )
+
+
 def flash(board: Board, bitstream: Path, *, persistent: bool = False, timeout_seconds: float = 300) -> None:
     """Load `bitstream` into `board`: into the FPGA until the next power cycle, or with `persistent` into its flash.
 
     Raises FlashError where the program, one of its libraries or the board is missing, the board cannot be loaded in
-    this way, or the loading fails.
+    this way, the manifest beside the bitstream tells that its build broke rules or that it was another file, or the
+    loading fails.
     """
     bitstream = Path(bitstream)
+    _check_manifest(bitstream)
     if not bitstream.is_file():
         raise FlashError(f"bitstream {bitstream} does not exist; make it with `qrelay build {board.name}`")
     if board.loader_keeps and not persistent:

@@ -5,13 +5,14 @@ import hashlib
 import json
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from stand_in import StandIn
 
 from qrelay.bitstream_file import bitstream_build_id
 from qrelay.protocol import PROTOCOL_HASH
 from qrelay.protocol.identity import Capability, Entropy
 from qrelay_boards import boards
+from qrelay_boards.board import Block
 from qrelay_boards.build import build
 from qrelay_boards.ecp5_rings import RING_LENGTHS
 from qrelay_boards.ecp5_variants import with_rings, with_serial_number
@@ -21,7 +22,8 @@ from qrelay_boards.ulpi_pins import USB_CELLS
 
 BOARD = boards()["ulx3s-85f"]
 FACTS = BOARD.facts(BOARD.clock_plan())
-CELLS = dict(BOARD.minimum_cells) | {"DP16KD": 1}
+SMALL = {"station": StandIn, "minimum_blocks": ()}
+"""A build of the stand-in, which has none of the station's blocks."""
 PINS = {
     "ulx3s-85f": (10, 5),
     "ecpix5-85f": (10, 5),
@@ -59,8 +61,7 @@ def test_build(tmp_path, name, free_running):
         out_dir=tmp_path,
         free_running=free_running,
         progress=said.append,
-        station=StandIn,
-        minimum_cells=dict(board.minimum_cells) | {"DP16KD": 1},
+        **SMALL,
     )
     manifest = json.loads(result.manifest.read_text())
     assert manifest["passed"]
@@ -114,7 +115,38 @@ def test_removed_logic_fails(tmp_path):
             return m
 
     with pytest.raises(TimingError, match="0 cells IDDRX2F in the netlist, at least 5 expected"):
-        build(BOARD, out_dir=tmp_path, station=Silent, minimum_cells=CELLS)
+        build(BOARD, out_dir=tmp_path, **SMALL | {"station": Silent})
+
+
+class Ticker(Elaboratable):
+    """Eight flip-flops that count, and one that tells of every round."""
+
+    def __init__(self):
+        self.tick = Signal()
+
+    def elaborate(self, platform):
+        m = Module()
+        count = Signal(8)
+        m.d.sync += Cat(count, self.tick).eq(count + 1)
+        return m
+
+
+def test_removed_block_fails(tmp_path):
+    """Of two blocks that are the same, one has an effect; synthesis removes the other, and the build says which."""
+
+    class Forgetful(StandIn):
+        def elaborate(self, platform):
+            m = super().elaborate(platform)
+            m.submodules.heard = heard = Ticker()
+            m.submodules.unheard = Ticker()
+            with m.If(heard.tick):
+                m.d.comb += self.tx.valid.eq(0)
+            return m
+
+    blocks = [Block(f"station.{name}", 9, 0, 0, f"ticks {name}") for name in ("heard", "unheard")]
+    with pytest.raises(TimingError, match=r"^station.unheard holds 0 flip-flops, at least 9 expected"):
+        build(BOARD, out_dir=tmp_path, station=Forgetful, minimum_blocks=blocks)
+    assert len(json.loads((tmp_path / "manifest.json").read_text())["broken_rules"]) == 1
 
 
 def test_serial_number():
@@ -135,7 +167,7 @@ def test_removed_usb_device_fails(tmp_path):
 
     board = boards()["ecpix5-85f-usb"]
     with pytest.raises(TimingError, match=r"[0-3] cells usb_clock:DP16KD in the netlist, at least 4 expected"):
-        build(board, out_dir=tmp_path, station=Deaf, minimum_cells=USB_CELLS)
+        build(board, out_dir=tmp_path, **SMALL | {"station": Deaf}, minimum_cells=USB_CELLS)
 
 
 def test_seeds_must_be_positive(tmp_path):
@@ -160,7 +192,7 @@ def test_reference_through_the_fabric_fails(tmp_path):
     """Without the command that keeps it off the clock network the reference leaves its own way to the PLL."""
     board = dataclasses.replace(BOARD, external_synthesis="")
     with pytest.raises(TimingError, match="seed 1: the reference reaches the PLL through the fabric, not from its pad"):
-        build(board, out_dir=tmp_path, station=StandIn, minimum_cells=CELLS)
+        build(board, out_dir=tmp_path, **SMALL)
     assert not json.loads((tmp_path / "manifest.json").read_text())["passed"]
 
 
@@ -168,7 +200,7 @@ def test_reference_through_the_fabric_fails(tmp_path):
 def test_a_flip_flop_away_from_its_pad_fails(tmp_path):
     board = dataclasses.replace(BOARD, pad_cells=21)
     with pytest.raises(TimingError, match=r"20 gearboxes and flip-flops sit at their pads, at least 21 expected"):
-        build(board, out_dir=tmp_path, station=StandIn, minimum_cells=CELLS)
+        build(board, out_dir=tmp_path, **SMALL)
 
 
 def test_identity_tells_of_rings():
@@ -183,13 +215,13 @@ def test_broken_ring_fails(tmp_path):
     """The design has one ring fewer than the rules of the board."""
     board = dataclasses.replace(with_rings(BOARD), rings=(*RING_LENGTHS, 19))
     with pytest.raises(TimingError, match=r"^ring 8 has 0 of its 19 inverters in the netlist$"):
-        build(board, out_dir=tmp_path, station=StandIn, minimum_cells=CELLS)
+        build(board, out_dir=tmp_path, **SMALL)
 
 
 @pytest.mark.slow
 def test_build_with_rings(tmp_path):
     board = with_rings(BOARD)
-    result = build(board, out_dir=tmp_path, station=StandIn, minimum_cells=CELLS)
+    result = build(board, out_dir=tmp_path, **SMALL)
     manifest = json.loads(result.manifest.read_text())
     assert manifest["passed"]
     assert manifest["rings"] == list(RING_LENGTHS)

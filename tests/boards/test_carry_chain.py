@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from chain_trial import SMALL, chains_alone, place_and_route, synthesise
+from chain_trial import GEAR_CLOCK, SMALL, chains_alone, place_and_route, synthesise
 
 from qrelay_boards.chain_check import broken_chains
 from qrelay_boards.ecp5_tdc import CarryChain
@@ -25,7 +25,7 @@ def placed(tmp_path_factory):
 def sentences(netlist, tmp_path, chains=CHAINS):
     path = tmp_path / "placed.json"
     path.write_text(json.dumps(netlist))
-    return broken_chains(path, chains)
+    return broken_chains(path, chains, GEAR_CLOCK)
 
 
 def spoiled(placed, change):
@@ -36,7 +36,7 @@ def spoiled(placed, change):
     (flip_flop,) = (
         cell
         for cell in cells.values()
-        if cell["type"] == "TRELLIS_FF" and cell["connections"]["DI"] == half["connections"]["F"]
+        if cell["type"] == "TRELLIS_FF" and cell["connections"].get("DI") == half["connections"]["F"]
     )
     change(cells, flip_flop, half)
     return netlist
@@ -91,6 +91,42 @@ def pad_cut_off(cells, flip_flop, half):
     cells["buffer_1"]["connections"]["O"] = []
 
 
+def no_oscillator(cells, flip_flop, half):
+    """Its other source comes from the switch's flip-flop."""
+    start = cells["chain_1.start$CCU2_COMB1"]["connections"]
+    start["A"] = start["B"]
+
+
+def no_switch(cells, flip_flop, half):
+    for number in (0, 1):
+        cells[f"chain_1.start$CCU2_COMB{number}"]["connections"]["B"] = [999_999]
+
+
+def half_a_switch(cells, flip_flop, half):
+    cells["chain_1.start$CCU2_COMB1"]["connections"]["B"] = flip_flop["connections"]["Q"]
+
+
+def unswitched(cells, flip_flop, half):
+    cells["chain_1.start$CCU2_COMB1"]["connections"]["B"] = []
+
+
+def no_choice_in_the_table(cells, flip_flop, half):
+    cells["chain_1.start$CCU2_COMB1"]["parameters"]["INITVAL"] = f"{0xFFFF:016b}"
+
+
+def inverted_tap(cells, flip_flop, half):
+    half["parameters"]["INITVAL"] = f"{0x0000:016b}"
+
+
+def slow_clock(cells, flip_flop, half):
+    """All flip-flops of the chain have the clock of the switch."""
+    (switch,) = cells["chain_1.start$CCU2_COMB0"]["connections"]["B"]
+    (clock,) = (cell["connections"]["CLK"] for cell in cells.values() if cell["connections"].get("Q") == [switch])
+    for name, cell in cells.items():
+        if cell["type"] == "TRELLIS_FF" and name.startswith("chain_1.captured"):
+            cell["connections"]["CLK"] = clock
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -102,6 +138,13 @@ def pad_cut_off(cells, flip_flop, half):
         (through_a_table, "no carry cell"),
         (pad_elsewhere_too, "the pad has 2 loads, not one"),
         (pad_cut_off, "the pad is not connected"),
+        (slow_clock, "its flip-flops have a clock from pad.osc_clk, not pad.gear_clk"),
+        (no_oscillator, "its other source is TRELLIS_FF.Q, not the oscillator on the die"),
+        (no_switch, "its source is chosen by nothing.999999, not by a flip-flop"),
+        (half_a_switch, "the halves of its start cell are switched by different nets"),
+        (unswitched, "input B of chain_1.start$CCU2_COMB1 leads nowhere"),
+        (no_choice_in_the_table, "chain_1.start$CCU2_COMB1 has the truth table 0xffff, not 0x77ff"),
+        (inverted_tap, "chain_1.cell_0$CCU2_COMB0 has the truth table 0x0000, not 0xffff"),
     ],
 )
 def test_every_fault_is_found(placed, tmp_path, change, reason):
@@ -125,7 +168,7 @@ def test_chains_that_synthesis_understands_are_found(tmp_path):
     """Under their own name the cells are computed away, and place and route passes what is left."""
     synthesise(tmp_path, chains_alone(2, TAPS), cell="CCU2C")
     place_and_route(tmp_path, SMALL)
-    assert len(broken_chains(tmp_path / "placed.json", CHAINS)) == 2
+    assert len(broken_chains(tmp_path / "placed.json", CHAINS, GEAR_CLOCK)) == 2
 
 
 @pytest.mark.parametrize("taps", [0, 3])

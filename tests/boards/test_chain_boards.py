@@ -1,6 +1,7 @@
 """Boards with a carry chain at each detector: their facts, their rules and what their design holds."""
 
 import dataclasses
+import json
 
 import pytest
 from stand_in import StandIn
@@ -8,10 +9,12 @@ from stand_in import StandIn
 from qrelay.protocol.identity import Phy
 from qrelay.protocol.tdc import TAPS
 from qrelay_boards import boards
+from qrelay_boards.build import build
 from qrelay_boards.ecp5_board import ecp5_board
 from qrelay_boards.ecp5_detectors import CHAIN_PIN_LATENCY, HitDelay
 from qrelay_boards.ecp5_tdc import CARRY_CELL
 from qrelay_boards.ecp5_x2 import PIN_LATENCY
+from qrelay_boards.timing_report import TimingError
 from qrelay_gateware.edge_to_click import EdgeToClick
 
 CHAINED = {"ulx3s-85f-tdc": "ulx3s-85f", "ecpix5-85f-tdc": "ecpix5-85f"}
@@ -74,3 +77,13 @@ def test_chain_pins_need_no_gearbox():
 def test_chain_of_no_detector_is_refused():
     with pytest.raises(ValueError, match="chain of detector 4: the 4 detectors count from 0"):
         partly_chained((4,))
+
+
+@pytest.mark.slow
+def test_a_build_holds_each_chain_against_its_placed_netlist(tmp_path):
+    """The board wants two taps more than the design has: that alone is wrong, so the others are there and in place."""
+    board = dataclasses.replace(partly_chained((0,)), chains={"detector_0": TAPS + 2})
+    with pytest.raises(TimingError, match=rf"seed 1: carry chain of detector_0: tap {TAPS} "):
+        build(board, out_dir=tmp_path, station=StandIn, minimum_blocks=())
+    assert len(json.loads((tmp_path / "manifest.json").read_text())["broken_rules"]) == 1
+    assert list(tmp_path.glob("*.bit")) == []

@@ -1,5 +1,7 @@
 """Flashing with programs made for the purpose in place of openFPGALoader."""
 
+import hashlib
+import json
 import stat
 import subprocess
 import sys
@@ -96,6 +98,72 @@ def test_failures(program, bitstream, status, says, message):
     program(status, says)
     with pytest.raises(FlashError, match=message):
         BOARD.flash(bitstream)
+
+
+@pytest.fixture
+def built(tmp_path):
+    """Put the files of a build into the folder; returns the bitstream."""
+
+    def make(name="qrelay-ulx3s-85f.bit", content=b"\xff\x00", **changes):
+        file = tmp_path / name
+        file.write_bytes(content)
+        told = {
+            "passed": True,
+            "broken_rules": [],
+            "board": BOARD.name,
+            "rings": [],
+            "clock_plan": {"external": True},
+            "bitstream": "qrelay-ulx3s-85f.bit",
+            "bitstream_sha256": hashlib.sha256(b"\xff\x00").hexdigest(),
+        }
+        (tmp_path / "manifest.json").write_text(json.dumps(told | changes))
+        return file
+
+    return make
+
+
+FAILED = {"passed": False, "broken_rules": ["seed 1: too slow"], "bitstream": None, "bitstream_sha256": None}
+
+
+def test_what_the_manifest_tells_of_is_loaded(program, built, tmp_path):
+    program()
+    BOARD.flash(built())
+    assert (tmp_path / "arguments").exists()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_build_that_broke_rules_is_refused(program, built, tmp_path, there):
+    program()
+    file = built(**FAILED)
+    if not there:
+        file.unlink()
+    with pytest.raises(FlashError, match=r"must not be loaded: its build broke rules \(seed 1: too slow\); mend that"):
+        BOARD.flash(file)
+    assert not (tmp_path / "arguments").exists()
+
+
+def test_another_file_than_the_manifest_tells_of_is_refused(program, built, tmp_path):
+    program()
+    file = built(content=b"\xff\x01")
+    with pytest.raises(FlashError, match=r"has SHA-256 [0-9a-f]{16}\.\.\., but manifest.json beside it tells of ea5db"):
+        BOARD.flash(file)
+    assert not (tmp_path / "arguments").exists()
+
+
+@pytest.mark.parametrize("other", [{"rings": [3, 5]}, {"clock_plan": {"external": False}}, {"board": "ecpix5-85f"}])
+def test_the_manifest_of_another_bitstream_says_nothing(program, built, tmp_path, other):
+    program()
+    BOARD.flash(built(**FAILED, **other))
+    assert (tmp_path / "arguments").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"config": {}}'])
+def test_what_is_no_manifest_of_a_build_says_nothing(program, built, tmp_path, text):
+    program()
+    file = built()
+    (tmp_path / "manifest.json").write_text(text)
+    BOARD.flash(file)
+    assert (tmp_path / "arguments").exists()
 
 
 def test_flashing_needs_no_gateware_packages():

@@ -7,7 +7,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib.memory import Memory
 
-from qrelay_boards.ecp5_ram_registers import absorb_output_registers
+from qrelay_boards.ecp5_ram_registers import absorb_output_registers, plain_read_ports
 from qrelay_boards.toolchain import run_tool
 
 BLOCK_RAM = {"rom_style": "block", "ram_style": "block"}
@@ -56,11 +56,13 @@ def test_registers_move_into_the_ram(tmp_path, enable):
     path = netlist(tmp_path, enable=enable)
     before, flip_flops, ports = parts(path)
     assert len(flip_flops) == 8
+    assert plain_read_ports(path) == ["table.0.0.A"]
     d_of_q = {ff["connections"]["Q"][0]: ff["connections"]["DI"][0] for ff in flip_flops}
     outputs = [bit for n in range(18) for bit in before["connections"][f"DOA{n}"]]
     assert absorb_output_registers(path) == 8
     after, left, _ = parts(path)
     assert left == []
+    assert plain_read_ports(path) == []
     assert (after["parameters"]["REGMODE_A"], after["parameters"]["REGMODE_B"]) == ("OUTREG", "NOREG")
     assert after["connections"]["OCEA"] == (["1"] if enable is None else [ports["enables"]["bits"][0]])
     # Bit n of the output still comes from where the flip-flop of bit n took it.
@@ -82,3 +84,4 @@ def test_other_registers_stay(tmp_path, difference):
     assert absorb_output_registers(path) == 0
     assert path.read_bytes() == before
     assert len(parts(path)[1]) == 8
+    assert plain_read_ports(path) == ["table.0.0.A"]

@@ -77,6 +77,16 @@ def lose_the_sampler(cells):
                     cell["connections"][port] = ["0"]
 
 
+def cut_the_way_to_the_station(cells):
+    """The sum of the samples is registered no more: the port gets a constant."""
+    cells["out_TRELLIS_FF_Q"]["connections"]["DI"] = ["0"]
+
+
+def test_samples_must_reach_the_station(netlist, tmp_path):
+    found = check_rings(changed(netlist, tmp_path, cut_the_way_to_the_station), RING_LENGTHS)
+    assert found == [f"the samples of ring {ring} do not reach the station" for ring in range(len(RING_LENGTHS))]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
