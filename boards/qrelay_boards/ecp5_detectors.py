@@ -12,7 +12,7 @@ from qrelay_gateware.tdc_channel import TdcChannel
 from qrelay_gateware.tdc_control import TdcPort
 
 from .ecp5_tdc import CarryChain, FreeOscillator
-from .ecp5_x2 import OUTPUT_LATENCY, PIN_LATENCY
+from .ecp5_x2 import OUTPUT_LATENCY, PIN_LATENCY, pass_along
 
 __all__ = ["CHAIN_PIN_LATENCY", "OFFSET_WORDS", "ChainDetectors", "HitDelay"]
 
@@ -49,29 +49,6 @@ class HitDelay(wiring.Component):
         return m
 
 
-def _phases(m, capture, detectors):
-    """A copy of the word phase for each channel, passed on from chain to chain as from pin to pin (`ecp5_x2`).
-
-    It alternates, so its complement one gear clock later is the phase again. A channel has a register of its own beside
-    that which passes on: its many loads may be anywhere on the die, and it with them. Registers of the same value start
-    from different levels, or synthesis would merge them, also with those of the pins, which have the same source.
-    """
-
-    def complement(phase, name, init):
-        later = Signal(name=name, init=init, reset_less=True)
-        m.d.gear += later.eq(~phase)
-        return later
-
-    for hop in range(APPROACH_HOPS):
-        capture = complement(capture, f"capture_{hop}", 1)
-    phases = []
-    for d in detectors:
-        between = complement(capture, f"capture_between_{d}", 1)
-        capture = complement(between, f"capture_onward_{d}", 1)
-        phases.append(complement(between, f"capture_of_{d}", 0))
-    return phases
-
-
 class ChainDetectors(wiring.Component):
     """Carry chain and channel of some detectors of a board.
 
@@ -100,7 +77,8 @@ class ChainDetectors(wiring.Component):
         m = Module()
         station = self.station
         m.submodules.oscillator = oscillator = FreeOscillator()
-        phases = _phases(m, self.capture, self._detectors)
+        # Two registers from chain to chain: they are far apart.
+        phases, _ = pass_along(m, self.capture, self._detectors, approach=APPROACH_HOPS, between=2, init=1)
         for d, capture in zip(self._detectors, phases, strict=True):
             m.submodules[f"chain_{d}"] = chain = CarryChain()
             m.submodules[f"channel_{d}"] = channel = TdcChannel()

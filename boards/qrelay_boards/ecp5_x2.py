@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from qrelay_gateware.fine_delay import FineDelayPort
 from qrelay_gateware.layouts import LINE_BINS
 
-__all__ = ["OUTPUT_LATENCY", "PIN_LATENCY", "InputGear", "InputPins", "OutputGear", "OutputPins"]
+__all__ = ["OUTPUT_LATENCY", "PIN_LATENCY", "InputGear", "InputPins", "OutputGear", "OutputPins", "pass_along"]
 
 GEAR_BINS = 4
 """Bins per gear clock."""
@@ -30,19 +30,31 @@ APPROACH_HOPS = 4
 """Registers on the way of the word phase to the first pin."""
 
 
-def _pass_along(m, capture, pins):
-    """A copy of the word phase for each pin.
+def pass_along(m, capture, users, *, approach=APPROACH_HOPS, between=1, init=0):
+    """A copy of the word phase for each of `users`, and that which is passed on behind the last.
 
-    The phase alternates, so that its complement one gear clock later is the phase again. Passed on from pin to pin it
-    never has to cross the die within one gear clock, and every pin takes the same half of the word.
+    The phase alternates, so that its complement one gear clock later is the phase again. Passed on from user to user,
+    by `between` registers each time and `approach` before the first, it never has to cross the die within one gear
+    clock, and everyone takes the same half of the word. A user's copy is a register of its own beside that which passes
+    on, so that it is placed with its loads, and the longest ways are those between two registers.
+
+    Registers of the same value start from different levels, or synthesis would merge them: copies from the complement
+    of `init`, all others from `init`; two chains from one source need different ones.
     """
+
+    def complement(phase, name, init):
+        later = Signal(name=name, init=init, reset_less=True)
+        m.d.gear += later.eq(~phase)
+        return later
+
+    for hop in range(approach):
+        capture = complement(capture, f"capture_{hop}", init)
     copies = []
-    for hop in range(APPROACH_HOPS + pins):
-        copy = Signal(name=f"capture_{hop}", reset_less=True)
-        m.d.gear += copy.eq(~capture)
-        copies.append(copy)
-        capture = copy
-    return copies[APPROACH_HOPS:]
+    for user in users:
+        copies.append(complement(capture, f"capture_of_{user}", 1 - init))
+        for hop in range(between):
+            capture = complement(capture, f"capture_{user}_{hop}", init)
+    return copies, capture
 
 
 class OutputGear(wiring.Component):
@@ -61,8 +73,7 @@ class OutputGear(wiring.Component):
     bins : Out(ArrayLayout(4, pins))
         Domain ``gear``.
     capture_onward : Out(1)
-        Word phase at the last pin. Inputs take it from here: two chains from one source would be merged by synthesis
-        and torn between two places of the die.
+        Word phase behind the last pin. Inputs take it from here.
     """
 
     def __init__(self, pins: int):
@@ -77,8 +88,8 @@ class OutputGear(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        captures = _pass_along(m, self.capture, len(self.words))
-        m.d.comb += self.capture_onward.eq(captures[-1])
+        captures, onward = pass_along(m, self.capture, range(len(self.words)))
+        m.d.comb += self.capture_onward.eq(onward)
         for pin, capture in enumerate(captures):
             held = Signal(LINE_BINS, name=f"held_{pin}", reset_less=True)
             pending = Signal(LINE_BINS, name=f"pending_{pin}", reset_less=True)
@@ -122,7 +133,7 @@ class InputGear(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        captures = _pass_along(m, self.capture, len(self.words))
+        captures, _ = pass_along(m, self.capture, range(len(self.words)))
         for pin, capture in enumerate(captures):
             first = Signal(GEAR_BINS, name=f"first_{pin}", reset_less=True)
             held = Signal(LINE_BINS, name=f"held_{pin}", reset_less=True)

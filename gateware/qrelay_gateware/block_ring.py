@@ -7,6 +7,8 @@ from amaranth.lib.wiring import In, Out
 
 from qrelay.protocol.units import SLOT_WORD_BITS, SLOTS_PER_WORD
 
+from .slow_read import ANY_ON_COLLISION, slow_read
+
 __all__ = ["RING_PORTS", "BlockRing"]
 
 RING_PORTS = {
@@ -61,18 +63,16 @@ class BlockRing(wiring.Component):
         bank_written, bank_asked = (word[place_bits:][:bank_bits] for word in (self.word, self.asked))
         found = []
         for number in range(banks):
-            m.submodules[f"bank_{number}"] = memory = Memory(shape=SLOTS_PER_WORD, depth=depth, init=[])
-            write, read = memory.write_port(), memory.read_port()
+            m.submodules[f"bank_{number}"] = memory = Memory(
+                shape=SLOTS_PER_WORD, depth=depth, init=[], attrs=ANY_ON_COLLISION
+            )
+            write = memory.write_port()
             m.d.comb += [
                 write.addr.eq(self.word),
                 write.data.eq(self.bits),
                 write.en.eq(self.write & (bank_written == number)),
-                read.addr.eq(self.asked),
             ]
-            # A block RAM is slow to answer, so nothing but a register is behind it.
-            value = Signal(SLOTS_PER_WORD, name=f"value_{number}", reset_less=True)
-            m.d.sync += value.eq(read.data)
-            found.append(value)
+            found.append(slow_read(m, memory, self.asked, name=f"bank_{number}"))
         m.d.comb += self.answer.eq(Array(found)[bank_asked])
 
         asked = Signal(2)

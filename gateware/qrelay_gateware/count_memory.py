@@ -7,9 +7,11 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .slow_read import ANY_ON_COLLISION
+
 __all__ = ["CountMemory"]
 
-_ATTRS = {"no_rw_check": 1, "ram_style": "block"}
+_ATTRS = ANY_ON_COLLISION | {"ram_style": "block"}
 """What is read while it is written may be anything: the sum that is written then is passed on beside the memory."""
 _IN_FLIGHT = 3
 """Operations before one whose sums are not in the memory when it reads."""

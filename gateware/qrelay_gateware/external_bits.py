@@ -12,6 +12,7 @@ from .block_ring import BlockRing
 from .layouts import Segment, Tick, config_layout, status_layout, table_write
 from .sdram import SdramPins
 from .sdram_ring import SdramRing
+from .slow_read import ANY_ON_COLLISION, slow_read
 
 __all__ = ["RING_WORDS", "ExternalBits"]
 
@@ -108,10 +109,9 @@ class ExternalBits(wiring.Component):
         if isinstance(ring, SdramRing):
             connect(m, ring.pins, flipped(self.sdram))
         kept_words = ring.words - ring.unsettled_words
-        m.submodules.questions = questions = Memory(shape=32, depth=_DEPTH, init=[])
-        m.submodules.answers = answers = Memory(shape=2, depth=_DEPTH, init=[])
-        question_write, question = questions.write_port(), questions.read_port()
-        answer_write, answer = answers.write_port(), answers.read_port()
+        m.submodules.questions = questions = Memory(shape=32, depth=_DEPTH, init=[], attrs=ANY_ON_COLLISION)
+        m.submodules.answers = answers = Memory(shape=2, depth=_DEPTH, init=[], attrs=ANY_ON_COLLISION)
+        question_write, answer_write = questions.write_port(), answers.write_port()
 
         # Into the choices.
         came = Signal()
@@ -156,25 +156,24 @@ class ExternalBits(wiring.Component):
             question_write.addr.eq(self.offsets.address),
             question_write.data.eq(self.offsets.value),
             question_write.en.eq(self.offsets.enable),
-            question.addr.eq(answered),
             ring.asked.eq(slot_word),
-            answer.addr.eq(self.address),
             answer_write.addr.eq(answered),
             self.status.answered.eq(answered),
             self.status.lookback.eq(Mux(ring.ready, lookback, 0)),
             self.status.failed.eq(lost),
         ]
-        m.d.sync += self.value.eq(answer.data)
+        question = slow_read(m, questions, answered, name="question")
+        m.d.comb += self.value.eq(slow_read(m, answers, self.address, name="answer"))
         # `ask` in the middle of an answer: that answer is one to a question of before, and counts for nothing.
         stale = Signal()
         with m.FSM() as fsm:
             with m.State("IDLE"):
-                with m.If(left != 0):
+                with m.If((left != 0) & ~self.config.ask.any()):
                     m.next = "READ"
-            with m.State("READ"):  # the offset is at the port in the clock that follows
+            with m.State("READ"):  # the offset is there in the clock that follows
                 m.next = "ADD"
             with m.State("ADD"):
-                m.d.sync += slot.eq(self.config.base + question.data)
+                m.d.sync += slot.eq(self.config.base + question)
                 m.next = "LOOK"
             with m.State("LOOK"):
                 m.d.comb += ring.ask.eq(1)

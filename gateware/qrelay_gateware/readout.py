@@ -5,9 +5,11 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .slow_read import ANY_ON_COLLISION
+
 __all__ = ["Readout"]
 
-_ATTRS = {"no_rw_check": 1, "ram_style": "block"}
+_ATTRS = ANY_ON_COLLISION | {"ram_style": "block"}
 
 
 class Readout(wiring.Component):

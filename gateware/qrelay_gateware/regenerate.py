@@ -14,6 +14,7 @@ from .aes_core import CoreCommand
 from .keys import CoreUser
 from .keystream import BLOCK_PLACE_BITS, swapped
 from .layouts import config_layout, table_write
+from .slow_read import ANY_ON_COLLISION, slow_read
 
 __all__ = ["Regenerator"]
 
@@ -56,24 +57,22 @@ class Regenerator(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.questions = questions = Memory(shape=32, depth=_DEPTH, init=[])
-        m.submodules.answers = answers = Memory(shape=DRAW_BITS + 1, depth=_DEPTH, init=[])
-        question_write, question = questions.write_port(), questions.read_port()
-        answer_write, answer = answers.write_port(), answers.read_port()
+        m.submodules.questions = questions = Memory(shape=32, depth=_DEPTH, init=[], attrs=ANY_ON_COLLISION)
+        m.submodules.answers = answers = Memory(shape=DRAW_BITS + 1, depth=_DEPTH, init=[], attrs=ANY_ON_COLLISION)
+        question_write, answer_write = questions.write_port(), answers.write_port()
         left = Signal(range(_DEPTH + 1))
         slot = Signal(SLOT_BITS)
         m.d.comb += [
             question_write.addr.eq(self.offsets.address),
             question_write.data.eq(self.offsets.value),
             question_write.en.eq(self.offsets.enable),
-            question.addr.eq(self.answered),
-            answer.addr.eq(self.address),
             answer_write.addr.eq(self.answered),
             self.core.command.eq(CoreCommand.ENCRYPT),
             self.core.place.eq(self.config.regenerate_place),
             self.busy.eq(left.any() | self.config.regenerate.any()),
         ]
-        m.d.sync += self.value.eq(answer.data)
+        question = slow_read(m, questions, self.answered, name="question")
+        m.d.comb += self.value.eq(slow_read(m, answers, self.address, name="answer"))
         block = slot[BLOCK_PLACE_BITS:]
         m.d.comb += self.core.plain.as_value().eq(
             swapped(
@@ -91,12 +90,12 @@ class Regenerator(wiring.Component):
         m.d.sync += known.eq(Array(self.keys)[self.config.regenerate_place])
         with m.FSM():
             with m.State("IDLE"):
-                with m.If(left != 0):
+                with m.If((left != 0) & ~self.config.regenerate.any()):
                     m.next = "READ"
-            with m.State("READ"):  # the offset is at the port in the clock that follows
+            with m.State("READ"):  # the offset is there in the clock that follows
                 m.next = "ADD"
             with m.State("ADD"):
-                m.d.sync += slot.eq(self.config.regenerate_base + question.data)
+                m.d.sync += slot.eq(self.config.regenerate_base + question)
                 m.next = "ENCRYPT"
             with m.State("ENCRYPT"):
                 m.d.comb += self.core.request.eq(1)

@@ -13,15 +13,12 @@ from amaranth.lib.wiring import In, Out
 
 from qrelay.protocol.tdc import CODE_BITS, HISTOGRAM_BITS, SPAN_FINES
 
+from .slow_read import ANY_ON_COLLISION
 from .tdc_encoder import EXTRA_BITS, TapHit
 
 __all__ = ["CodeDensity", "TdcCalibration", "TimedHit"]
 
 _CODES = 1 << CODE_BITS
-_ANY_ON_COLLISION = {"no_rw_check": 1}
-"""What is read while it is written may be anything (nobody uses it): otherwise Yosys puts a bypass between the memory
-and its output register, which then cannot be the block RAM's own. It heeds this where it joins a read without a clock
-and the register behind it itself."""
 
 
 class TimedHit(data.Struct):
@@ -62,7 +59,7 @@ class TdcCalibration(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.times = times = Memory(shape=unsigned(CODE_BITS), depth=_CODES, init=[], attrs=_ANY_ON_COLLISION)
+        m.submodules.times = times = Memory(shape=unsigned(CODE_BITS), depth=_CODES, init=[], attrs=ANY_ON_COLLISION)
         write = times.write_port()
         read = times.read_port(domain="comb")
         m.d.sync += [
@@ -118,9 +115,7 @@ class CodeDensity(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.bins = bins = Memory(
-            shape=unsigned(HISTOGRAM_BITS), depth=_CODES, init=[], attrs=_ANY_ON_COLLISION
-        )
+        m.submodules.bins = bins = Memory(shape=unsigned(HISTOGRAM_BITS), depth=_CODES, init=[], attrs=ANY_ON_COLLISION)
         write = bins.write_port()
         read = bins.read_port(domain="comb")
 
