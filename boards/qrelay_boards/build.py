@@ -17,7 +17,7 @@ from qrelay_gateware.station import Station
 
 from .block_check import missing_blocks
 from .board import MANIFEST, Block, Board, bitstream_name
-from .build_id import build_id, mark_config
+from .build_id import build_id, mark_config, stable_names
 from .chain_check import broken_chains
 from .clock_plan import ClockPlan
 from .ecp5_ram_registers import absorb_output_registers, plain_read_ports
@@ -238,7 +238,9 @@ def _elaborate(
     def files(facts: BoardFacts) -> dict[str, str]:
         plan_files = board.platform().prepare(board.top(plan, station(facts)), TOP, debug_verilog=False).files
         contents = {suffix: plan_files[f"{TOP}.{suffix}"] for suffix in ("il", "lpf")}
-        return {suffix: text if isinstance(text, str) else text.decode() for suffix, text in contents.items()}
+        return {
+            suffix: stable_names(text if isinstance(text, str) else text.decode()) for suffix, text in contents.items()
+        }
 
     facts = board.facts(plan)
     recipe = [board.name, _synthesis(board, plan), f"{seeds} seeds", *_options(board, seeds)]

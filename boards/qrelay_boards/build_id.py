@@ -13,9 +13,11 @@ from pathlib import Path
 
 from qrelay.bitstream_file import BUILD_ID_COMMENT
 
-__all__ = ["build_id", "mark_config"]
+__all__ = ["build_id", "mark_config", "stable_names"]
 
 _SOURCE_LINE = re.compile(r"^\s*attribute \\src .*\n", re.MULTILINE)
+_OBJECT_IN_NAME = re.compile(r"(?<=[A-Za-z]_)\d{12,}\b")
+"""luna-usb tells endpoints of one class apart by where Python keeps them."""
 _UNKNOWN_VERSION = "from "
 
 
@@ -40,6 +42,12 @@ def build_id(files: Mapping[str, str], recipe: Iterable[str], tools: Mapping[str
     if any(version.startswith(_UNKNOWN_VERSION) for version in tools.values()):
         digest.update(secrets.token_bytes(32))
     return int.from_bytes(digest.digest()[:8], "little") or 1
+
+
+def stable_names(text: str) -> str:
+    """A design whose names do not differ from one elaboration to the next: objects are numbered as they come."""
+    numbers: dict[str, int] = {}
+    return _OBJECT_IN_NAME.sub(lambda found: str(numbers.setdefault(found[0], len(numbers))), text)
 
 
 def mark_config(config: Path, build: int) -> None:

@@ -9,7 +9,7 @@ from stand_in import StandIn
 from qrelay.bitstream_file import BUILD_ID_COMMENT
 from qrelay.protocol.identity import Identity
 from qrelay_boards import boards, build
-from qrelay_boards.build_id import build_id, mark_config
+from qrelay_boards.build_id import build_id, mark_config, stable_names
 from qrelay_boards.ecp5_variants import with_rings
 
 BOARD = boards()["ulx3s-85f"]
@@ -72,3 +72,18 @@ def test_config_without_a_device_is_refused(tmp_path):
     config.write_text("\n.tile\n")
     with pytest.raises(ValueError, match="it should name the device"):
         mark_config(config, 0xAB)
+
+
+def test_names_do_not_hold_where_objects_are():
+    """Twice the same design with a USB device, whose library puts addresses into names."""
+    board = boards()["ecpix5-85f-usb"]
+    texts = []
+    for _ in range(2):
+        plan = board.clock_plan()
+        files = board.platform().prepare(board.top(plan, StandIn(board.facts(plan))), "top", debug_verilog=False).files
+        text = files["top.il"]
+        texts.append(text if isinstance(text, str) else text.decode())
+    assert texts[0] != texts[1]
+    first, second = map(stable_names, texts)
+    assert first == second
+    assert stable_names("a_139982612818320 b_139982612818321 c_139982612818320.x") == "a_0 b_1 c_0.x"
