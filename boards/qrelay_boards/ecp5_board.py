@@ -394,9 +394,8 @@ def _plain_read_ports(wiring: Ecp5Wiring) -> int:
     """Read ports of block RAMs without an output register, as many as the present gateware has."""
     station = 49
     link = 1 if wiring.ulpi is None else 4
-    questions, ring = (2, 0 if wiring.sdram else 8) if wiring.external else (0, 0)
     entropy = 7 if wiring.rings else 0
-    return station + link + questions + ring + entropy
+    return station + link + entropy
 
 
 def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:

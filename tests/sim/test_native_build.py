@@ -222,12 +222,14 @@ def test_the_library_is_built_once_and_kept_in_the_named_folder(tools, tmp_path)
     assert path == tmp_path / "cache" / f"station-{source_fingerprint()}.so"
     assert path.read_bytes() == b"a library"
     assert len(said) == 3
-    assert len(tools) == 2
+    # Verilator, three files (the stand-in for Verilator writes none), the linker.
+    assert len(tools) == 5
+    assert sum("-c" in command for command in tools) == 3
     assert build_library(said.append) == path
-    assert (len(said), len(tools)) == (3, 2)
+    assert (len(said), len(tools)) == (3, 5)
     assert build_library(said.append, chains=True) == path.with_name(path.name.replace("station", "station-tdc"))
-    assert len(tools) == 4
-    assert "-DQRELAY_TDC" in tools[-1]
+    assert len(tools) == 10
+    assert sum("-DQRELAY_TDC" in command for command in tools) == 3
     assert not list(path.parent.glob("*.part"))
 
 

@@ -175,10 +175,9 @@ def _build(out: Path, progress: Progress, chains: bool) -> None:
 
 def _compile(work: Path, include: Path, chains: bool) -> Path:
     """Compile what Verilator wrote, and the harness, as many files at once as there are processors."""
-    sources = [*sorted((work / "obj").glob("*.cpp")), work / "harness.cpp"]
-    sources += [include / name for name in ("verilated.cpp", "verilated_threads.cpp")]
     # The longest first, so that none of them is alone at the end.
-    sources.sort(key=lambda source: source.stat().st_size, reverse=True)
+    sources = sorted((work / "obj").glob("*.cpp"), key=lambda source: source.stat().st_size, reverse=True)
+    sources += [work / "harness.cpp", *(include / name for name in ("verilated.cpp", "verilated_threads.cpp"))]
     flags = [*_COMPILER_FLAGS, *(("-DQRELAY_TDC",) if chains else ())]
     flags += [f"-I{work / 'obj'}", f"-I{include}", f"-I{include / 'vltstd'}"]
 
