@@ -55,7 +55,7 @@ _DETECTOR = (
 _CHAIN = (Block("chains.channel_{}", 1110, 1, 0, "hits of a carry chain and their table of times"),)
 _CHAINS = (Block("station.tdc", 320, 1, 0, "code density and settings of the chains"),)
 _KEY_BITS = (Block("station.external", 180, 9, 12, "key bits from outside until they are read"),)
-_KEY_BITS_IN_SDRAM = (Block("station.external", 360, 1, 16, "key bits from outside, in a chip"),)
+_KEY_BITS_IN_SDRAM = (Block("station.external", 420, 1, 16, "key bits from outside, in a chip"),)
 _RINGS = (
     Block("station.entropy.sampler", 200, 0, 0, "samples of the rings and their health tests"),
     Block("station.entropy.core", 265, 3, 0, "AES that makes keys of samples"),
