@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,7 +112,7 @@ class Collector:
         receiver.write("events.enable_click", 0)
         events = receiver.read_group("events")
         dropped = {kind.name.lower(): events[f"dropped_{kind.name.lower()}"] for kind in RecordKind}
-        self._folder.log("click sample complete", clicks=self._clicks, dropped=dropped)
+        self._folder.log("click sample ended", clicks=self._clicks, wanted=self._sample, dropped=dropped)
         if not any(count for kind, count in dropped.items() if kind != "click"):
             receiver.write("system.alarms", Alarm.RECORDS_DROPPED)
 
@@ -121,6 +122,10 @@ class Collector:
         Raises LinkError naming those that do not answer, RunFolderError if the disk is full, once all is done that can
         be done.
         """
+        if self._sampling:
+            # The run was too short for the sample: clicks that found the queue full are still no fault.
+            with suppress(LinkError):
+                self._end_sampling(self._boards["receiver"])
         deadline = time.monotonic() + _DRAIN_LIMIT_S
         disk: RunFolderError | None = None
         while True:

@@ -224,7 +224,9 @@ def print_template(preset: str, *, as_json: bool) -> int:
     with as_config_errors():
         from qrelay_sim.parameter_file import PRESETS, preset_text
 
-        return print_file(preset_text(preset if preset in PRESETS else "A"), as_json=as_json)
+        if preset not in PRESETS:
+            raise ConfigError(f"--preset {preset!r}: --template prints one of the presets {', '.join(PRESETS)}")
+        return print_file(preset_text(preset), as_json=as_json)
 
 
 def print_parameters(preset: str, *, as_json: bool) -> int:

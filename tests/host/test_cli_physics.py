@@ -66,6 +66,11 @@ def test_a_users_file_starts_from_the_template(tmp_path):
     assert "found in Ding et al." in run("keyrate", "--parameters", "--preset", "B").stdout
 
 
+def test_a_template_of_no_preset_is_refused():
+    with pytest.raises(ConfigError, match="--preset 'D': --template prints one of the presets A, B, C"):
+        run("keyrate", "--template", "--preset", "D")
+
+
 def test_the_template_as_json():
     shown = json.loads(run("keyrate", "--template", "--preset", "C", "--json").stdout)
     assert shown["template"] == run("keyrate", "--template", "--preset", "C").stdout
