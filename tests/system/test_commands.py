@@ -127,10 +127,6 @@ def test_demo_as_json(tmp_path):
         assert station["board"] == TWIN_FACTS.board
         assert station["protocol_hash"] == f"{PROTOCOL_HASH:016x}"
         assert station["url"].startswith("socket://127.0.0.1:")
-    # The run is too short for the click sample; clicks that the link had no room for are no fault.
-    dropped = shown["accounting"]["receiver"]["click"]["dropped_by_station"]
-    assert dropped > 0
-    assert not any(shown["alarms"].values())
     assert_plots(shown["plots"])
     folder = the_run_folder(tmp_path)
     assert Path(shown["run_folder"]) == folder
@@ -145,6 +141,13 @@ def test_demo_as_json(tmp_path):
     assert shown.items() >= result.items()
     assert analysed_anew(folder) == result
     assert json.loads((folder / "manifest.json").read_text())["stations"] == shown["stations"]
+
+
+def test_a_run_too_short_for_its_click_sample_has_no_alarm(tmp_path):
+    """Clicks that found the queue full are no fault, as only a sample is wanted."""
+    shown = json.loads(call("demo", "--slots", 400_000, "--json", "--output", tmp_path).stdout)
+    assert shown["accounting"]["receiver"]["click"]["dropped_by_station"] > 0
+    assert shown["alarms"] == dict.fromkeys(STATIONS, [])
 
 
 # -- Ctrl-C and SIGTERM ----------------------------------------------------------------------------------------------
