@@ -67,9 +67,7 @@ class Trial:
 TRIALS = (
     Trial("no delay"),
     Trial("line delay", line_delay_slots=37),
-    Trial(
-        "detector and short line delay", line_delay_slots=2, detector_delay_slots=94, detector_delay_fines=_BIN_FINES
-    ),
+    Trial("mixed delays", line_delay_slots=2, detector_delay_slots=94, detector_delay_fines=_BIN_FINES),
     Trial("both delays", line_delay_slots=255, detector_delay_slots=1023),
 )
 """No multiples of a word where it matters: each lane comes to stand for each other one. The line delays leave each rest
