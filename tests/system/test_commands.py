@@ -147,7 +147,7 @@ def test_a_run_too_short_for_its_click_sample_has_no_alarm(tmp_path):
     """Clicks that found the queue full are no fault, as only a sample is wanted."""
     shown = json.loads(call("demo", "--slots", 400_000, "--json", "--output", tmp_path).stdout)
     assert shown["accounting"]["receiver"]["click"]["dropped_by_station"] > 0
-    assert shown["alarms"] == dict.fromkeys(STATIONS, [])
+    assert shown["alarms"] == {station: [] for station in STATIONS}
 
 
 # -- Ctrl-C and SIGTERM ----------------------------------------------------------------------------------------------
