@@ -183,7 +183,7 @@ def _compile(work: Path, include: Path, chains: bool) -> Path:
 
     def compile_one(source: Path) -> str:
         level = _SLOW_LEVEL if source.stem.endswith("__Slow") else _FAST_LEVEL
-        made = f"{source.stem}.o"
+        made = str(work / f"{source.stem}.o")
         _run([*compiler(), *flags, level, "-c", str(source), "-o", made], work, "compiler")
         return made
 
