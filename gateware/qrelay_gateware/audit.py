@@ -10,6 +10,7 @@ from qrelay.protocol.units import BINS_PER_SLOT, SLOTS_PER_WORD
 
 from .layouts import Choices, Lines, Tick, config_layout
 from .modulator import Modulator
+from .slow_read import ANY_ON_COLLISION, slow_read
 
 __all__ = ["Audit"]
 
@@ -108,18 +109,15 @@ class Audit(wiring.Component):
         m.d.sync += half_ahead.eq(self.address[:2])
         m.d.sync += half.eq(half_ahead)
         for name, (bits, enable, index) in zip(("choices", "lines"), kept, strict=True):
-            memory = Memory(shape=unsigned(_SLOT_BITS * SLOTS_PER_WORD), depth=AUDIT_WORDS, init=[])
+            memory = Memory(
+                shape=unsigned(_SLOT_BITS * SLOTS_PER_WORD), depth=AUDIT_WORDS, init=[], attrs=ANY_ON_COLLISION
+            )
             m.submodules[f"{name}_memory"] = memory
             write = memory.write_port()
             m.d.comb += write.addr.eq(index)
             m.d.comb += write.data.eq(bits)
             m.d.comb += write.en.eq(enable)
-            read = memory.read_port()
-            m.d.comb += read.addr.eq(self.address[2:])
-            # A block RAM is slow to answer, so nothing but a register is behind it.
-            value = Signal.like(read.data, name=f"{name}_value")
-            m.d.sync += value.eq(read.data)
-            values.append(value)
+            values.append(slow_read(m, memory, self.address[2:], name=name))
         m.d.comb += self.value.eq(Cat(values).word_select(half, len(self.value)))
 
         with m.If(last):

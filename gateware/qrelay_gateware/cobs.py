@@ -10,6 +10,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .packet_stream import PacketByte
+from .slow_read import ANY_ON_COLLISION, word_read
 
 __all__ = ["CobsDecoder", "CobsEncoder"]
 
@@ -93,9 +94,8 @@ class CobsEncoder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.buffer = buffer = Memory(shape=8, depth=512, init=[])
+        m.submodules.buffer = buffer = Memory(shape=8, depth=512, init=[], attrs=ANY_ON_COLLISION)
         write = buffer.write_port()
-        read = buffer.read_port()
 
         full = Signal(2)
         last_place = Array(Signal(8, name=f"last_place_{half}") for half in range(2))
@@ -140,12 +140,15 @@ class CobsEncoder(wiring.Component):
 
         send_half = Signal()
         send_place = Signal(8)
+        fetch = Signal()
         fetched = Signal()
         out_free = Signal()
         m.d.comb += out_free.eq(~self.out.valid | self.out.ready)
-        m.d.comb += read.addr.eq(Cat(send_place, send_half))
-        m.d.comb += read.en.eq(full.bit_select(send_half, 1) & (~fetched | out_free))
-        with m.If(read.en):
+        m.d.comb += fetch.eq(full.bit_select(send_half, 1) & (~fetched | out_free))
+        found = word_read(m, buffer, Cat(send_place, send_half), name="fetched", enable=fetch)
+        payload = Signal(8, reset_less=True)
+        m.d.comb += self.out.payload.eq(payload)
+        with m.If(fetch):
             m.d.sync += fetched.eq(1)
             m.d.sync += send_place.eq(send_place + 1)
             with m.If(send_place == last_place[send_half]):
@@ -157,5 +160,5 @@ class CobsEncoder(wiring.Component):
         with m.If(out_free):
             m.d.sync += self.out.valid.eq(fetched)
             with m.If(fetched):
-                m.d.sync += self.out.payload.eq(read.data)
+                m.d.sync += payload.eq(found)
         return m

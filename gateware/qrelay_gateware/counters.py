@@ -13,6 +13,7 @@ from .clicks import LaneBits
 from .counting import ones
 from .layouts import stored_read
 from .matcher import Outcomes
+from .slow_read import ANY_ON_COLLISION, slow_read
 
 __all__ = ["COUNTER_BITS", "Counters"]
 
@@ -25,7 +26,7 @@ _RECENT_BITS = ((2 * _PLACES + 1) * (SLOTS_PER_WORD + 1)).bit_length()
 
 
 def _memory(width: int) -> Memory:
-    return Memory(shape=unsigned(width), depth=_PLACES, init=[], attrs=BLOCK_RAM)
+    return Memory(shape=unsigned(width), depth=_PLACES, init=[], attrs=BLOCK_RAM | ANY_ON_COLLISION)
 
 
 class Counters(wiring.Component):
@@ -150,16 +151,13 @@ class Counters(wiring.Component):
         for word in (1, 2, 3):
             at.append({name: Signal.like(bits, name=f"{name}_{word}") for name, bits in visit.items()})
             m.d.sync += [at[word][name].eq(at[word - 1][name]) for name in visit]
-        base = Signal(COUNTER_BITS)
         addend = Signal.like(added)
         total = Signal(COUNTER_BITS)
         changes = Signal()
         m.submodules.totals = totals = _memory(COUNTER_BITS)
-        read = totals.read_port()
         write = totals.write_port()
-        m.d.comb += read.addr.eq(visit["place"])
+        base = slow_read(m, totals, visit["place"], name="base")
         m.d.sync += [
-            base.eq(read.data),
             addend.eq(added),
             total.eq(Mux(at[2]["from_zero"], 0, base) + addend),
             changes.eq(at[2]["acts"] & ((addend != 0) | at[2]["copies"] | at[2]["clears"])),
@@ -177,16 +175,14 @@ class Counters(wiring.Component):
         for name, part in (("low", total[:32]), ("high", total[32:])):
             m.submodules[f"copies_{name}"] = copies = _memory(len(part))
             copied = copies.write_port()
-            shown = copies.read_port(domain=self._config_domain)
-            value = Signal(len(part), name=f"value_{name}")
             m.d.comb += [
                 copied.addr.eq(at[3]["place"]),
                 copied.data.eq(part),
                 copied.en.eq(at[3]["copies"] & at[3]["acts"]),
-                shown.addr.eq(self.copies.address >> 1),
             ]
-            m.d[self._config_domain] += value.eq(shown.data)
-            halves.append(value)
+            halves.append(
+                slow_read(m, copies, self.copies.address >> 1, name=f"copy_{name}", domain=self._config_domain)
+            )
         m.d.comb += self.copies.value.eq(Mux(half[1], halves[1], halves[0]))
 
     def _steps(self, m, recent):

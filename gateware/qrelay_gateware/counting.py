@@ -9,7 +9,7 @@ from operator import and_, or_
 
 from amaranth.hdl import Cat, Const
 
-__all__ = ["exactly", "ones"]
+__all__ = ["exactly", "ones", "sum_of_two"]
 
 _MOST = 4
 
@@ -41,3 +41,13 @@ def ones(bits):
     patterns = range(1 << len(bits))
     table = sum(pattern.bit_count() << (4 * pattern) for pattern in patterns)
     return Const(table, 4 * len(patterns)).word_select(bits, 4)[:3]
+
+
+def sum_of_two(first, second):
+    """Sum of two numbers of up to two bits, as three bits: a table again."""
+    pair = Cat(first, second)
+    if max(len(first), len(second)) > _MOST // 2:
+        raise ValueError(f"numbers of {len(first)} and {len(second)} bits: up to {_MOST // 2} each fit the table")
+    sums = [(number & ((1 << len(first)) - 1)) + (number >> len(first)) for number in range(1 << len(pair))]
+    table = sum(value << (4 * number) for number, value in enumerate(sums))
+    return Const(table, 4 * len(sums)).word_select(pair, 4)[:3]

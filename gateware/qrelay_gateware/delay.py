@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from qrelay.protocol.units import FINES_PER_SLOT, SLOTS_PER_WORD
 
 from .layouts import WordHits
+from .slow_read import ANY_ON_COLLISION, slow_read
 
 __all__ = ["DELAY_WORDS", "Delay"]
 
@@ -69,23 +70,20 @@ class Delay(wiring.Component):
             m.d.sync += place.eq(0)
             m.d.sync += ring_full.eq(0)
 
-        m.submodules.ring = ring = Memory(shape=WordHits, depth=DELAY_WORDS, init=[])
+        m.submodules.ring = ring = Memory(shape=WordHits, depth=DELAY_WORDS, init=[], attrs=ANY_ON_COLLISION)
         write = ring.write_port()
-        read = ring.read_port()
         m.d.comb += [
             write.addr.eq(place),
             write.data.eq(self.hits),
             write.en.eq(self.running),
-            read.addr.eq(place - delay_words),
-            read.en.eq(self.running),
         ]
+        from_ring = WordHits(slow_read(m, ring, place - delay_words, name="from_ring", enable=self.running))
 
         # Word 1: the RAM's output. Word 2: its register; delay 0 comes past the RAM, which at equal addresses would
         # give the word written a whole ring ago.
         past_ring = [Signal(WordHits, name=f"past_ring_{word}") for word in (1, 2)]
         fresh = [Signal(name=f"fresh_{word}") for word in (1, 2)]
         running = [Signal(name=f"running_{word}") for word in (1, 2, 3)]
-        from_ring = Signal(WordHits)
         through_ring = Signal()
         m.d.sync += [
             through_ring.eq(delay_words.any()),
@@ -96,7 +94,6 @@ class Delay(wiring.Component):
             running[0].eq(self.running),
             running[1].eq(running[0]),
             running[2].eq(running[1]),
-            from_ring.eq(read.data),
         ]
 
         # Word 3: fines added.

@@ -5,6 +5,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .slow_read import ANY_ON_COLLISION, word_read
+
 __all__ = ["BlockFifo"]
 
 
@@ -53,11 +55,12 @@ class BlockFifo(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self._shape, depth=self._depth, init=[])
+        m.submodules.memory = memory = Memory(shape=self._shape, depth=self._depth, init=[], attrs=ANY_ON_COLLISION)
         write = memory.write_port()
-        read = memory.read_port()
         written = Signal()
         taken = Signal()
+        fetch = Signal()
+        fetch_place = Signal(range(self._depth))
         fetched = Signal()
         stored = Signal(range(self._depth + 1))
         """Entries in the memory that were not yet fetched for the head."""
@@ -73,23 +76,26 @@ class BlockFifo(wiring.Component):
 
         head_free = Signal()
         m.d.comb += head_free.eq(~self.head.valid | self.head.ready)
-        m.d.comb += read.en.eq(some_stored & (~fetched | head_free))
-        with m.If(read.en):
-            m.d.sync += read.addr.eq(read.addr + 1)
+        m.d.comb += fetch.eq(some_stored & (~fetched | head_free))
+        found = word_read(m, memory, fetch_place, name="fetched", enable=fetch)
+        payload = Signal(len(found), reset_less=True)
+        m.d.comb += self.head.payload.eq(payload)
+        with m.If(fetch):
+            m.d.sync += fetch_place.eq(fetch_place + 1)
             m.d.sync += fetched.eq(1)
         with m.Elif(head_free):
             m.d.sync += fetched.eq(0)
         with m.If(head_free):
             m.d.sync += self.head.valid.eq(fetched)
             with m.If(fetched):
-                m.d.sync += self.head.payload.eq(read.data)
+                m.d.sync += payload.eq(found)
 
         with m.If(written != taken):
             m.d.sync += self.level.eq(self.level + written - taken)
-        with m.If(written != read.en):
-            m.d.sync += stored.eq(stored + written - read.en)
+        with m.If(written != fetch):
+            m.d.sync += stored.eq(stored + written - fetch)
             m.d.sync += some_stored.eq(written | (stored != 1))
         with m.If(self.clear):
-            for state in (write.addr, read.addr, fetched, self.head.valid, self.level, stored, some_stored):
+            for state in (write.addr, fetch_place, fetched, self.head.valid, self.level, stored, some_stored):
                 m.d.sync += state.eq(0)
         return m

@@ -9,6 +9,7 @@ from qrelay.protocol.packets import MAX_PACKET_BYTES
 
 from .cobs import CobsDecoder
 from .crc import CRC_BYTES, CRC_INIT, CRC_RESIDUE, crc32_next
+from .slow_read import ANY_ON_COLLISION, word_read
 
 __all__ = ["FrameReceiver", "RequestHeader"]
 
@@ -57,13 +58,13 @@ class FrameReceiver(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.decoder = decoder = CobsDecoder()
-        m.submodules.buffer = buffer = Memory(shape=8, depth=256, init=[])
+        m.submodules.buffer = buffer = Memory(shape=8, depth=256, init=[], attrs=ANY_ON_COLLISION)
         write = buffer.write_port()
-        read = buffer.read_port()
-        m.d.comb += read.addr.eq(self.address)
-        m.d.comb += read.en.eq(self.valid)
+        found = word_read(m, buffer, self.address, name="asked", enable=self.valid)
+        value = Signal(8, reset_less=True)
+        m.d.comb += self.value.eq(value)
         with m.If(self.valid):
-            m.d.sync += self.value.eq(read.data)
+            m.d.sync += value.eq(found)
 
         length = self.header.length
         crc = Signal(32, init=CRC_INIT)

@@ -10,6 +10,7 @@ from qrelay.protocol.units import BINS_PER_SLOT, SLOTS_PER_WORD
 
 from .layouts import Choices, Lines, Tick, config_layout, table_write
 from .lines import LineOutputs
+from .slow_read import ANY_ON_COLLISION, slow_read
 
 __all__ = ["Modulator"]
 
@@ -71,15 +72,15 @@ class Modulator(wiring.Component):
         # A block RAM has one port to spare for reading, so each lane has its own copy of the table.
         for lane in range(SLOTS_PER_WORD):
             choice = self.choices[lane]
-            copy = Memory(shape=unsigned(BINS_PER_SLOT * LINES), depth=window("lines").depth, init=[])
+            copy = Memory(
+                shape=unsigned(BINS_PER_SLOT * LINES), depth=window("lines").depth, init=[], attrs=ANY_ON_COLLISION
+            )
             m.submodules[f"table_{lane}"] = copy
             write = copy.write_port()
             m.d.comb += write.addr.eq(self.table.address)
             m.d.comb += write.data.eq(self.table.value)
             m.d.comb += write.en.eq(self.table.enable)
-            read = copy.read_port()
-            m.d.comb += read.addr.eq(Cat(self.tick.segment, choice.setting, choice.phase))
-            m.d.comb += read.en.eq(self.tick.running)
-            with m.If(looked_up):
-                m.d.sync += outputs.bins[lane].eq(read.data)
+            address = Cat(self.tick.segment, choice.setting, choice.phase)
+            bins = slow_read(m, copy, address, name=f"bins_{lane}", enable=self.tick.running)
+            m.d.comb += outputs.bins[lane].eq(bins)
         return m

@@ -7,6 +7,8 @@ from amaranth.lib.wiring import In, Out
 
 from qrelay.protocol.registers import window
 
+from .slow_read import ANY_ON_COLLISION, slow_read
+
 __all__ = ["RawSamples"]
 
 _DEPTH = window("raw").depth
@@ -40,8 +42,8 @@ class RawSamples(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.ring = ring = Memory(shape=32, depth=_DEPTH, init=[])
-        write, read = ring.write_port(), ring.read_port()
+        m.submodules.ring = ring = Memory(shape=32, depth=_DEPTH, init=[], attrs=ANY_ON_COLLISION)
+        write = ring.write_port()
         bits = Signal(32, reset_less=True)
         place = Signal(range(32))
         full = Signal()
@@ -49,9 +51,9 @@ class RawSamples(wiring.Component):
             write.addr.eq(self.written),
             write.data.eq(bits),
             write.en.eq(full),
-            read.addr.eq(self.address),
+            self.value.eq(slow_read(m, ring, self.address, name="asked")),
         ]
-        m.d.sync += [self.value.eq(read.data), full.eq(0)]
+        m.d.sync += full.eq(0)
         with m.If(full):
             m.d.sync += self.written.eq(self.written + 1)
         with m.If(~self.record):

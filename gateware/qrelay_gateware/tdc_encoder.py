@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from qrelay.protocol.tdc import CODE_BITS, GROUP_TAPS, TAPS
 
-from .counting import ones
+from .counting import ones, sum_of_two
 
 __all__ = ["EXTRA_BITS", "TapHit", "TdcConfig", "TdcEncoder", "tdc_config"]
 
@@ -152,11 +152,16 @@ class TdcEncoder(wiring.Component):
             content = register(Cat(inside, outside, oldest[b]), f"offer_{b}")
             chosen = register(found[b] & ~Cat(found[b + 1 :]).any(), f"chosen_{b}")
             offers.append(Cat(content, Const(b, _BLOCK_GROUPS), Const(1)) & chosen.replicate(len(content) + 5))
-        totals = [Cat(found[b] ^ further[b], further[b]) for b in range(blocks)]
+        # Found and further ones are counted apart: two look-up tables deep, where a sum of three pairs would be five.
+        totals = [
+            register(sum_of_two(ones(some)[:2], ones(rest)[:2]), f"total_{i}")
+            for (i, some), (_, rest) in zip(_threes(found), _threes(further), strict=True)
+        ]
 
         # 7 to 8: three values become one. 9: the ones on both sides of the edge.
         while len(offers) > 1:
             offers = [register(reduce(or_, some), f"offer_of_{len(offers)}_{i}") for i, some in _threes(offers)]
+        while len(totals) > 1:
             totals = [register(sum(some, Const(0)), f"total_of_{len(totals)}_{i}") for i, some in _threes(totals)]
         (offer,), total = offers, register(totals[0], "total")
         inside, outside, group, valid = offer[:3], offer[3:5], offer[5:-1], offer[-1]
