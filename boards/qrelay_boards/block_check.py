@@ -21,33 +21,33 @@ _KINDS = {"TRELLIS_FF": "flip-flops", "DP16KD": "block RAMs", "TRELLIS_DPR16X4":
 
 _EVERY_STATION = (
     Block("station.link.bank", 2450, 5, 0, "registers and their decoder"),
-    Block("station.link.link", 495, 2, 0, "frames in and out"),
+    Block("station.link.link", 390, 2, 0, "frames in and out"),
     Block("station.timebase", 145, 0, 0, "slot numbers, start and end of a run"),
     Block("station.sequencer", 215, 0, 12, "segments of a frame"),
     Block("station.keystream.expansion", 240, 1, 384, "round keys"),
     Block("station.keystream.pipeline", 720, 56, 0, "rounds of AES and their tables"),
     Block("station.choices", 135, 0, 0, "choices from random bits"),
-    Block("station.modulator", 410, 4, 51, "settings and phases of the lines"),
-    Block("station.audit", 310, 3, 0, "choices and lines of asked slots"),
+    Block("station.modulator", 325, 4, 51, "settings and phases of the lines"),
+    Block("station.audit", 70, 3, 0, "choices and lines of asked slots"),
     Block("station.events.packets", 335, 0, 0, "records in packets"),
     Block("station.events.queue_gap", 135, 0, 12, "queue of gaps"),
 )
 _PROBE = (Block("station.probe", 175, 0, 0, "what the probe output shows"),)
 _RECEIVER = (
-    Block("station.events.queue_success", 400, 3, 0, "queue of successes"),
-    Block("station.events.queue_click", 375, 3, 0, "queue of clicks"),
-    Block("station.events.queue_frame", 240, 2, 0, "queue of frames"),
-    Block("station.events.queue_reference", 260, 2, 0, "queue of reference counts"),
+    Block("station.events.queue_success", 135, 3, 0, "queue of successes"),
+    Block("station.events.queue_click", 130, 3, 0, "queue of clicks"),
+    Block("station.events.queue_frame", 90, 2, 0, "queue of frames"),
+    Block("station.events.queue_reference", 100, 2, 0, "queue of reference counts"),
     Block("station.receiver.matcher", 50, 0, 50, "success table"),
     Block("station.receiver.click_records", 495, 0, 0, "records of clicks"),
     Block("station.receiver.reference_counters", 380, 0, 25, "clicks by phase step"),
-    Block("station.receiver.counters", 915, 4, 0, "counters"),
+    Block("station.receiver.counters", 680, 4, 0, "counters"),
     Block("station.receiver.rate_meter", 240, 0, 0, "clicks per second"),
     Block("station.receiver.histograms.fine", 750, 6, 32, "places in the slot"),
-    Block("station.receiver.histograms.lag", 625, 6, 38, "pairs of clicks"),
+    Block("station.receiver.histograms.lag", 540, 6, 38, "pairs of clicks"),
 )
 _DETECTOR = (
-    Block("station.receiver.delay_{}", 265, 2, 0, "delay of a detector"),
+    Block("station.receiver.delay_{}", 168, 2, 0, "delay of a detector"),
     Block("station.receiver.dead_time_{}", 78, 0, 0, "dead time of a detector"),
     Block("station.receiver.gate_{}", 60, 0, 0, "gate of a detector"),
 )
@@ -60,8 +60,8 @@ _RINGS = (
     Block("station.entropy.sampler", 200, 0, 0, "samples of the rings and their health tests"),
     Block("station.entropy.core", 265, 3, 0, "AES that makes keys of samples"),
     Block("station.entropy.keeper", 160, 0, 0, "keys made on board"),
-    Block("station.entropy.regenerator", 120, 2, 0, "draws of asked slots"),
-    Block("station.entropy.raw", 140, 1, 0, "raw samples"),
+    Block("station.entropy.regenerator", 70, 2, 0, "draws of asked slots"),
+    Block("station.entropy.raw", 56, 1, 0, "raw samples"),
 )
 
 

@@ -392,9 +392,9 @@ def ecp5_board(
 
 def _plain_read_ports(wiring: Ecp5Wiring) -> int:
     """Read ports of block RAMs without an output register, as many as the present gateware has."""
-    station = 49
-    link = 1 if wiring.ulpi is None else 4
-    entropy = 7 if wiring.rings else 0
+    station = 1
+    link = 0 if wiring.ulpi is None else 4
+    entropy = 2 if wiring.rings else 0
     return station + link + entropy
 
 
