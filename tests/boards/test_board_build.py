@@ -196,13 +196,6 @@ def test_reference_through_the_fabric_fails(tmp_path):
     assert not json.loads((tmp_path / "manifest.json").read_text())["passed"]
 
 
-@pytest.mark.slow
-def test_a_flip_flop_away_from_its_pad_fails(tmp_path):
-    board = dataclasses.replace(BOARD, pad_cells=21)
-    with pytest.raises(TimingError, match=r"20 gearboxes and flip-flops sit at their pads, at least 21 expected"):
-        build(board, out_dir=tmp_path, **SMALL)
-
-
 def test_identity_tells_of_rings():
     board = with_rings(BOARD)
     identity = board.facts(board.clock_plan()).identity

@@ -34,6 +34,7 @@ class Tools:
         self.clocks_mhz = dict(CLOCKS_MHZ)
         self.margins = {}
         """By seed, where it is not `MARGINS`."""
+        self.used = {"TRELLIS_FF": 3}
 
     def __call__(self, tool, arguments, folder, log):
         self.called.append(tool)
@@ -47,7 +48,8 @@ class Tools:
         options = dict(pairwise(arguments))
         margins = self.margins.get(int(options["--seed"]), MARGINS)
         fmax = {c: {"achieved": margins[c] * mhz, "constraint": mhz} for c, mhz in self.clocks_mhz.items()}
-        report = {"fmax": fmax, "critical_paths": [], "utilization": {"TRELLIS_FF": {"used": 3, "available": 10}}}
+        used = {kind: {"used": number, "available": 300} for kind, number in self.used.items()}
+        report = {"fmax": fmax, "critical_paths": [], "utilization": used}
         (folder / options["--report"]).write_text(json.dumps(report))
         (folder / options["--textcfg"]).write_text(f".device LFE5U-85F\narc: REFCLK0 JREFCLK0_3\n{options['--seed']}\n")
         (folder / log).write_text("Info: done\n")
@@ -128,6 +130,15 @@ def test_bitstreams_of_other_kinds_stay(tools, tmp_path, earlier):
     build(without_rules(), out_dir=tmp_path, free_running=True)
     assert manifest(tmp_path)["bitstream"] == "qrelay-ulx3s-85f-free-running.bit"
     assert (tmp_path / BITSTREAM).read_text() == "{}"
+
+
+def test_a_flip_flop_away_from_its_pad_fails(tools, tmp_path):
+    """The wide and the narrow cells of the pads count together; `test_board_build` has what the real tools report."""
+    tools.used |= {"IOLOGIC": 15, "SIOLOGIC": 5}
+    build(without_rules(pad_cells=20), out_dir=tmp_path)
+    with pytest.raises(TimingError):
+        build(without_rules(pad_cells=21), out_dir=tmp_path)
+    assert_failed(tmp_path, ["seed 1: 20 gearboxes and flip-flops sit at their pads, at least 21 expected"], [1])
 
 
 def test_chains_are_held_against_the_placed_netlist(tools, tmp_path):

@@ -109,8 +109,10 @@ class Harness:
         harness = self
 
         class WatchedMemory(Memory):
-            def __init__(self, *, shape, depth, init):
-                super().__init__(shape=shape, depth=depth if harness.with_invariants else mutant_depth, init=init)
+            def __init__(self, *, shape, depth, init, attrs=None):
+                super().__init__(
+                    shape=shape, depth=depth if harness.with_invariants else mutant_depth, init=init, attrs=attrs
+                )
                 ports.append(self.read_port(domain="comb"))
 
         scope = type(component).elaborate.__globals__

@@ -155,7 +155,7 @@ class ReceiverHarness(Harness):
         self.invariant(m, (place != own_length) | ~comes | ~stored | (value == mark))
         for number, header_byte in enumerate(header):
             self.invariant(m, (place != number) | (own_length <= number) | (header_byte == mark))
-        self.invariant(m, ~(dut.valid & asked) | (place >= length) | (self.peek(8, "dut.read__data") == mark))
+        self.invariant(m, ~(dut.valid & asked) | (place >= length) | (self.peek(8, "dut.asked_found") == mark))
         sound = self.peek(1, "dut.sound")
         self.invariant(m, (after_end != 2) | long | (sound == whole))
         self.invariant(m, (after_end != 3) | whole)

@@ -83,7 +83,7 @@ class EncoderHarness(Harness):
         send_half = self.peek(1, "dut.send_half")
         send_place = self.peek(8, "dut.send_place")
         fetched = self.peek(1, "dut.fetched")
-        fetched_byte = self.peek(8, "dut.read__data")
+        fetched_byte = self.peek(8, "dut.fetched_found")
         last_places = [self.peek(8, f"dut.last_place_{n}") for n in range(2)]
         last_sent = Mux(send_half, last_places[1], last_places[0])
         filling, delimiting = state == 0, state == 2
@@ -208,7 +208,7 @@ def test_encoder(tmp_path):
         ("with m.If(self.packets.payload.last):", "with m.If(self.packets.payload.last & (place != 2)):"),
         # A packet overwrites one that is not sent; a half that is not full is sent; wrong stuffing; no zero byte.
         ("m.d.comb += self.packets.ready.eq(~full.bit_select(fill_half, 1))", "m.d.comb += self.packets.ready.eq(1)"),
-        ("m.d.comb += read.en.eq(full.bit_select(send_half, 1) & ", "m.d.comb += read.en.eq("),
+        ("m.d.comb += fetch.eq(full.bit_select(send_half, 1) & ", "m.d.comb += fetch.eq("),
         ("m.d.sync += code_place.eq(place)\n", "pass\n"),
         ("with m.If(send_place == last_place[send_half]):", "with m.If(send_place + 1 == last_place[send_half]):"),
     ],

@@ -82,8 +82,8 @@ class QueueHarness(Harness):
         some_stored = self.peek(1, "queue.fifo.some_stored")
         fetched = self.peek(1, "queue.fifo.fetched")
         write_address = self.peek(range(DEPTH), "queue.fifo.write__addr")
-        read_address = self.peek(range(DEPTH), "queue.fifo.read__addr")
-        read_data = self.peek(VALUE_BITS, "queue.fifo.read__data")
+        read_address = self.peek(range(DEPTH), "queue.fifo.fetch_place")
+        read_data = self.peek(VALUE_BITS, "queue.fifo.fetched_found")
         words = Array(self.peek(VALUE_BITS, f"queue.fifo.memory[{n}]") for n in range(DEPTH))
         at_head = queue.head.valid
         self.invariant(m, count == stored + fetched + at_head)
@@ -158,7 +158,7 @@ def test_queue(tmp_path):
     [
         # A refused entry overwrites, an entry is given twice, one is lost at the head, two change places.
         ("written.eq(self.write_enable & ~self.full)", "written.eq(self.write_enable)"),
-        ("read.addr.eq(read.addr + 1)", "read.addr.eq(read.addr + ~written)"),
+        ("fetch_place.eq(fetch_place + 1)", "fetch_place.eq(fetch_place + ~written)"),
         ("self.head.valid.eq(fetched)", "self.head.valid.eq(fetched & ~self.write_enable)"),
         ("some_stored & (~fetched | head_free)", "some_stored"),
         ("written | (stored != 1)", "written | (stored != 0)"),

@@ -1,6 +1,7 @@
 """The whole receiver against the models of its blocks."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -210,7 +211,16 @@ def cases():
 CASES = list(cases())
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+def _each_seventh_random(all_cases):
+    """Fewer: Amaranth's simulator takes minutes for what the bench does in seconds."""
+    return [
+        case
+        for case in all_cases
+        if not (number := re.fullmatch(r"random_(\d+)", str(case))) or int(number[1]) % 7 == 0
+    ]
+
+
+@pytest.mark.parametrize("case", _each_seventh_random(CASES), ids=str)
 def test_equals_the_model(case):
     case.check(step_words(Receiver(), case.inputs, case.outputs))
 

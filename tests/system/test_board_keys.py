@@ -225,7 +225,7 @@ def test_the_fast_twin_takes_no_histograms():
         parse_config(text)
 
 
-def external_bits(folder, slots=2_000_000, length_km=0.0):
+def external_bits(folder, slots=400_000, length_km=0.0):
     """Short arms and bright pulses, for many successes in few slots."""
     text = board_keys(folder, slots=slots, reseed_slots=0)
     for old, new in (
