@@ -63,10 +63,12 @@ def run_bench(
     ports=None,
     env: dict[str, str] | None = None,
     extra_sources: tuple[Path, ...] = (),
+    inside: tuple[str, ...] = (),
 ) -> None:
     """Export `component`, build it with Verilator and run all tests of module `bench`; fail if any of them failed.
 
-    `extra_sources` are Verilog files beside it, such as models of primitives.
+    `extra_sources` are Verilog files beside it, such as models of primitives; `inside` names signals of `component`
+    itself that the bench looks at beside the ports.
     """
     require(shutil.which("make") is not None, "make")
     require(shutil.which("g++") is not None or shutil.which("clang++") is not None, "a C++ compiler")
@@ -84,7 +86,8 @@ def run_bench(
     source.write_text(verilog.convert(component, name="dut", ports=ports, emit_src=False, strip_internal_attrs=True))
     # cocotb makes every signal visible, which costs most of the build and of the speed; benches look at ports only.
     visible = build_dir / "visible.vlt"
-    named = "".join(f'public_flat_rw -module "dut" -var "{port}"\n' for port in _port_names(source.read_text()))
+    seen = [*_port_names(source.read_text()), *inside]
+    named = "".join(f'public_flat_rw -module "dut" -var "{signal}"\n' for signal in seen)
     visible.write_text(f"`verilator_config\n{named}")
     settings = {
         "PATH": f"{shim.parent}{os.pathsep}{os.environ['PATH']}",

@@ -259,4 +259,4 @@ def test_random_strobes_and_edges(seed):
 
 @pytest.mark.cocotb
 def test_exported_verilog(tmp_path):
-    run_bench(TimeBase(7), "bench_timebase", tmp_path)
+    run_bench(TimeBase(7), "bench_timebase", tmp_path, inside=("words_left",))
