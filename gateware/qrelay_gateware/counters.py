@@ -189,15 +189,21 @@ class Counters(wiring.Component):
         """What this word adds to each counter, from a register; the small registers take it."""
         steps = {}
 
-        def count(event, sums):
-            """Registered sums of a word, 0 where it has no `event`."""
+        def count(event, sums, *, event_is_late=False):
+            """Registered sums of a word, 0 where it has no `event`.
+
+            They are so by themselves, and a simulation need not make them then; a late event would make that a long way.
+            """
             any_step = Signal()
             step = {name: Signal(range(maximum + 1), name=f"step_{name}") for name, (_, maximum) in sums.items()}
             m.d.sync += any_step.eq(event)
-            with m.If(event):
+            if event_is_late:
                 m.d.sync += [step[name].eq(value) for name, (value, _) in sums.items()]
-            with m.Elif(any_step):
-                m.d.sync += [value.eq(0) for value in step.values()]
+            else:
+                with m.If(event):
+                    m.d.sync += [step[name].eq(value) for name, (value, _) in sums.items()]
+                with m.Elif(any_step):
+                    m.d.sync += [value.eq(0) for value in step.values()]
             with m.If(any_step):
                 m.d.sync += [recent[name].eq(recent[name] + step[name]) for name in sums]
             steps.update(step)
@@ -223,5 +229,6 @@ class Counters(wiring.Component):
         for outcome in range(1, OUTCOMES):
             same = Cat(bits[outcome] for bits in one_hot)
             in_pattern[f"outcome_{outcome}"] = (ones(same), SLOTS_PER_WORD)
-        count(self.doubles.any() | self.vetoed.any() | self.outcomes.as_value().any(), in_pattern)
+        some = self.doubles.any() | self.vetoed.any() | self.outcomes.as_value().any()
+        count(some, in_pattern, event_is_late=True)
         return steps
