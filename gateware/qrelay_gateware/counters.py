@@ -192,7 +192,7 @@ class Counters(wiring.Component):
         def count(event, sums, *, event_is_late=False):
             """Registered sums of a word, 0 where it has no `event`.
 
-            They are so by themselves, and a simulation need not make them then; a late event would make that a long way.
+            They are so by themselves, and a simulation need not make them then; from a late event that is a long way.
             """
             any_step = Signal()
             step = {name: Signal(range(maximum + 1), name=f"step_{name}") for name, (_, maximum) in sums.items()}
