@@ -151,27 +151,35 @@ def read_path(m, bank, identity_words) -> None:
         with m.If(~is_register_1):
             m.d.sync += [entry_2.readable.eq(0), entry_2.setting.eq(0)]
 
-    # Stage 3: every chunk has its own copy of the index (not merged, as each is only loaded for its own chunk):
-    # one index for all would have to cross the die in the clock of the multiplexers.
+    # Stage 3: which bits of what the bank keeps are shown, answers of blocks that have the memory. Every chunk has its
+    # own copy of the index (not merged, as each is only loaded for its own chunk): one index for all would have to
+    # cross the die in the clock of the multiplexers.
     read_3 = Signal()
     address_3 = Signal(ADDRESS_BITS)
     entry_3 = Signal(entry_layout)
-    window_value_3 = Signal(32)
+    kept_3 = Signal(32)
+    shown_3 = Signal(32)
     here_3 = Signal(chunks)
     m.d.sync += read_3.eq(read_2)
     m.d.sync += here_3.eq(0)
     with m.If(read_2):
         m.d.sync += entry_3.eq(entry_2)
         m.d.sync += address_3.eq(address_2)
-        m.d.sync += window_value_3.eq(0)
-        with m.If(entry_2.setting):
-            m.d.sync += window_value_3.eq(kept_2 & Cat(entry_2.top_bit >= bit for bit in range(32)))
-        for n, (_, window) in enumerate(copied):
-            with m.If(copied_2[n]):
-                m.d.sync += window_value_3.eq(kept_2[: window.width])
-        for n, (name, _, _) in enumerate(elsewhere):
-            with m.If(elsewhere_2[n]):
-                m.d.sync += window_value_3.eq(getattr(bank, f"read_{name}").value)
+        m.d.sync += kept_3.eq(kept_2)
+        for bit in range(32):
+            of_setting = entry_2.setting & (entry_2.top_bit >= bit)
+            of_window = reduce(or_, (copied_2[n] for n, (_, window) in enumerate(copied) if bit < window.width))
+            m.d.sync += shown_3[bit].eq(of_setting | of_window)
+    # Two blocks to a register, so that it is one look-up table away from their memories, wherever those are.
+    pairs_3 = []
+    for first in range(0, len(elsewhere), 2):
+        pairs_3.append(pair_3 := Signal(32, name=f"pair_{first // 2}"))
+        answers = (
+            Mux(elsewhere_2[n], getattr(bank, f"read_{elsewhere[n][0]}").value, 0)
+            for n in range(first, min(first + 2, len(elsewhere)))
+        )
+        with m.If(read_2):
+            m.d.sync += pair_3.eq(reduce(or_, answers))
 
     # Stage 4: one multiplexer per chunk of registers; zero where the chunk is not meant.
     read_4 = Signal()
@@ -182,7 +190,7 @@ def read_path(m, bank, identity_words) -> None:
     with m.If(read_3):
         m.d.sync += entry_4.eq(entry_3)
         m.d.sync += address_4.eq(address_3)
-        m.d.sync += window_value_4.eq(window_value_3)
+        m.d.sync += window_value_4.eq(reduce(or_, pairs_3, kept_3 & shown_3))
     for chunk in range(chunks):
         members = [place for place in places if place.chunk == chunk]
         index_3 = Signal(range(_CHUNK), name=f"index_{chunk}")
