@@ -5,8 +5,9 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from qrelay.protocol.registers import AUDIT_WORDS, LINES, window
+from qrelay.protocol.registers import AUDIT_WORDS, LINES
 from qrelay.protocol.units import BINS_PER_SLOT, SLOTS_PER_WORD
+from qrelay.protocol.windows import AUDIT_CHOICE, window
 
 from .layouts import Choices, Lines, Tick, config_layout
 from .modulator import Modulator
@@ -137,5 +138,5 @@ class Audit(wiring.Component):
 
 
 def _padded(choice):
-    bits = choice.as_value()
+    bits = Cat(choice[field.name] for field in AUDIT_CHOICE.fields)
     return Cat(bits, C(0, _SLOT_BITS - len(bits)))

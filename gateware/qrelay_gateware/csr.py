@@ -8,7 +8,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from qrelay.protocol.registers import ADDRESS_BITS, GROUPS, WINDOWS, Register, Window
+from qrelay.protocol.registers import ADDRESS_BITS, GROUPS, Register
+from qrelay.protocol.windows import WINDOWS, Window
 
 from .csr_read import QUERY_LATENCY, READ_LATENCY, is_copied, read_path, register_words
 from .layouts import config_layout, status_layout, stored_read, table_write

@@ -9,7 +9,8 @@ from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.utils import ceil_log2
 
-from qrelay.protocol.registers import ADDRESS_BITS, GROUPS, WINDOWS, Register, Window
+from qrelay.protocol.registers import ADDRESS_BITS, GROUPS, Register
+from qrelay.protocol.windows import WINDOWS, Window
 
 __all__ = ["QUERY_LATENCY", "READ_LATENCY", "is_copied", "read_path", "register_words"]
 

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from qrelay.protocol.registers import window
+from qrelay.protocol.windows import window
 
 from .aes_core import AesCore
 from .keys import KeyKeeper

@@ -1,15 +1,16 @@
 """Key bits from outside, such as a quantum random number generator: used in place of drawn ones, kept to be read."""
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from qrelay.protocol.registers import register, window
+from qrelay.protocol.registers import register
 from qrelay.protocol.units import SLOT_BITS, SLOT_WORD_BITS, SLOTS_PER_WORD
+from qrelay.protocol.windows import window
 
 from .block_ring import BlockRing
-from .layouts import Segment, Tick, config_layout, status_layout, table_write
+from .layouts import Segment, Tick, bit_layout, config_layout, status_layout, table_write
 from .sdram import SdramPins
 from .sdram_ring import SdramRing
 from .slow_read import ANY_ON_COLLISION, slow_read
@@ -110,7 +111,9 @@ class ExternalBits(wiring.Component):
             connect(m, ring.pins, flipped(self.sdram))
         kept_words = ring.words - ring.unsettled_words
         m.submodules.questions = questions = Memory(shape=32, depth=_DEPTH, init=[], attrs=ANY_ON_COLLISION)
-        m.submodules.answers = answers = Memory(shape=2, depth=_DEPTH, init=[], attrs=ANY_ON_COLLISION)
+        m.submodules.answers = answers = Memory(
+            shape=bit_layout(window("external").entry), depth=_DEPTH, init=[], attrs=ANY_ON_COLLISION
+        )
         question_write, answer_write = questions.write_port(), answers.write_port()
 
         # Into the choices.
@@ -187,7 +190,7 @@ class ExternalBits(wiring.Component):
                 settled = ring.quiet | (age >= ring.unsettled_words)
                 is_kept = ~age[len(kept) :].any() & (age[: len(kept)] < then_kept) & settled
                 bit = word.bit_select(slot[:_LANE_BITS], 1)
-                m.d.sync += answer_write.data.eq(Mux(is_kept, Cat(bit, 1), 0))
+                m.d.sync += [answer_write.data.bit.eq(bit & is_kept), answer_write.data.kept.eq(is_kept)]
                 m.next = "WRITE"
             with m.State("WRITE"):
                 with m.If(~stale):

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qrelay.protocol.entropy import CONDITIONING_BLOCKS, KEY_PLACES
-from qrelay.protocol.registers import window
+from qrelay.protocol.windows import window
 
 from .aes import Columns
 from .aes_core import CONDITIONING_PLACE, CoreCommand

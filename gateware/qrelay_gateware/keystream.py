@@ -6,8 +6,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from qrelay.protocol.choice import BLOCK_BITS, DRAW_BITS
-from qrelay.protocol.registers import window
 from qrelay.protocol.units import SLOT_BITS, SLOTS_PER_BLOCK, SLOTS_PER_WORD
+from qrelay.protocol.windows import window
 
 from .aes import ROUND_CLOCKS, ROUNDS, Aes256Pipeline, KeyExpansion
 from .layouts import config_layout, table_write

@@ -4,9 +4,11 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
+from qrelay.protocol.bit_fields import BitFields
 from qrelay.protocol.choice import PHASE_BITS, SETTING_BITS
-from qrelay.protocol.registers import DETECTORS, GROUPS, LINES, SEGMENT_KINDS, WINDOWS
+from qrelay.protocol.registers import DETECTORS, GROUPS, LINES, SEGMENT_KINDS
 from qrelay.protocol.units import BINS_PER_SLOT, SLOT_WORD_BITS, SLOTS_PER_WORD
+from qrelay.protocol.windows import WINDOWS
 
 __all__ = [
     "LINE_BINS",
@@ -19,6 +21,7 @@ __all__ = [
     "Tick",
     "WordHits",
     "WordRecords",
+    "bit_layout",
     "config_layout",
     "status_layout",
     "stored_read",
@@ -91,6 +94,11 @@ def config_layout(group: str) -> data.StructLayout:
 def status_layout(group: str) -> data.StructLayout:
     """What a block gives the register bank: read-only state, and bits that set latched state, by register name."""
     return data.StructLayout({r.name: unsigned(r.width) for r in _group(group).registers if r.access in ("ro", "w1c")})
+
+
+def bit_layout(word: BitFields) -> data.StructLayout:
+    """Layout of a word of named bit fields."""
+    return data.StructLayout({field.name: field.width for field in word.fields})
 
 
 def stored_read(depth: int) -> wiring.Signature:

@@ -5,8 +5,9 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from qrelay.protocol.registers import LINES, window
+from qrelay.protocol.registers import LINES
 from qrelay.protocol.units import BINS_PER_SLOT, SLOTS_PER_WORD
+from qrelay.protocol.windows import window
 
 from .layouts import Choices, Lines, Tick, config_layout, table_write
 from .lines import LineOutputs
@@ -80,7 +81,8 @@ class Modulator(wiring.Component):
             m.d.comb += write.addr.eq(self.table.address)
             m.d.comb += write.data.eq(self.table.value)
             m.d.comb += write.en.eq(self.table.enable)
-            address = Cat(self.tick.segment, choice.setting, choice.phase)
+            index = {"kind": self.tick.segment, "setting": choice.setting, "phase": choice.phase}
+            address = Cat(index[field.name] for field in window("lines").index.fields)
             bins = slow_read(m, copy, address, name=f"bins_{lane}", enable=self.tick.running)
             m.d.comb += outputs.bins[lane].eq(bins)
         return m

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from qrelay.protocol.registers import window
+from qrelay.protocol.windows import window
 
 from .slow_read import ANY_ON_COLLISION, slow_read
 

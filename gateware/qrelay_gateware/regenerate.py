@@ -7,13 +7,13 @@ from amaranth.lib.wiring import In, Out
 
 from qrelay.protocol.choice import BLOCK_BITS, DRAW_BITS
 from qrelay.protocol.entropy import KEY_PLACES
-from qrelay.protocol.registers import window
 from qrelay.protocol.units import SLOT_BITS, SLOTS_PER_BLOCK
+from qrelay.protocol.windows import window
 
 from .aes_core import CoreCommand
 from .keys import CoreUser
 from .keystream import BLOCK_PLACE_BITS, swapped
-from .layouts import config_layout, table_write
+from .layouts import bit_layout, config_layout, table_write
 from .slow_read import ANY_ON_COLLISION, slow_read
 
 __all__ = ["Regenerator"]
@@ -58,7 +58,9 @@ class Regenerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.questions = questions = Memory(shape=32, depth=_DEPTH, init=[], attrs=ANY_ON_COLLISION)
-        m.submodules.answers = answers = Memory(shape=DRAW_BITS + 1, depth=_DEPTH, init=[], attrs=ANY_ON_COLLISION)
+        m.submodules.answers = answers = Memory(
+            shape=bit_layout(window("draws").entry), depth=_DEPTH, init=[], attrs=ANY_ON_COLLISION
+        )
         question_write, answer_write = questions.write_port(), answers.write_port()
         left = Signal(range(_DEPTH + 1))
         slot = Signal(SLOT_BITS)
@@ -103,7 +105,7 @@ class Regenerator(wiring.Component):
                     m.next = "WAIT"
             with m.State("WAIT"):
                 with m.If(self.core.done):
-                    m.d.sync += answer_write.data.eq(Mux(known, Cat(draw, Const(1, 1)), 0))
+                    m.d.sync += [answer_write.data.draw.eq(Mux(known, draw, 0)), answer_write.data.answered.eq(known)]
                     m.next = "WRITE"
             with m.State("WRITE"):
                 m.d.comb += answer_write.en.eq(1)

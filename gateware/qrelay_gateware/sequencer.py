@@ -5,21 +5,18 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from qrelay.protocol.choice import PHASE_BITS, SETTING_BITS
-from qrelay.protocol.registers import window
 from qrelay.protocol.units import SLOT_WORD_BITS
+from qrelay.protocol.windows import window
 
-from .layouts import Segment, Tick, config_layout, table_write
+from .layouts import Segment, Tick, bit_layout, config_layout, table_write
 
 __all__ = ["Sequencer"]
 
-_LENGTH_BITS = 24
-
-_SegmentWrite = data.StructLayout({"kind": 2, "words": _LENGTH_BITS})
+_SegmentWrite = bit_layout(window("segments").entry)
+_LENGTH_BITS = _SegmentWrite["words"].width
 _SegmentEntry = data.StructLayout({"kind": 2, "words_left": _LENGTH_BITS, "many_words": 1})
 """Kept as the sequencer uses it, words after the first: the subtraction is done when the table is written."""
-_StepEntry = data.StructLayout({"setting": SETTING_BITS, "phase": PHASE_BITS})
-
+_StepEntry = bit_layout(window("steps").entry)
 
 _OUTSIDE = {"segment": Segment.IDLE.value}
 """The tick of a word outside the run."""

@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from qrelay.protocol.registers import DETECTORS
 from qrelay.protocol.tdc import CODE_BITS, HISTOGRAM_BITS, SPAN_FINES
+from qrelay.protocol.windows import window
 
-from .layouts import config_layout, status_layout, table_write
+from .layouts import bit_layout, config_layout, status_layout, table_write
 from .tdc_calibration import CodeDensity
 from .tdc_channel import CAPTURES_PER_WORD, TdcWord
 from .tdc_encoder import TapHit, TdcConfig
@@ -68,6 +69,7 @@ class TdcControl(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         channels = self.channels
+        place = data.View(bit_layout(window("tdc_times").index), self.table.address)
         m.submodules.density = density = CodeDensity()
         hit = Signal(TapHit)
         m.d.sync += hit.eq(channels.density[self.config.detector])
@@ -80,7 +82,7 @@ class TdcControl(wiring.Component):
             self.status.busy.eq(density.busy),
         ]
         m.d.sync += [
-            channels.address.eq(self.table.address[:CODE_BITS]),
+            channels.address.eq(place.code),
             channels.value.eq(self.table.value),
             channels.oscillator.eq(Cat(self.config[f"oscillator_{d}"] for d in range(DETECTORS))),
         ]
@@ -88,7 +90,7 @@ class TdcControl(wiring.Component):
             closer = Signal(range(2 << _EXTRA.elem_shape), name=f"closer_{d}")
             count = Signal(32, name=f"extra_{d}")
             m.d.sync += [
-                channels.enable[d].eq(self.table.enable & (self.table.address[CODE_BITS:] == d)),
+                channels.enable[d].eq(self.table.enable & (place.detector == d)),
                 channels.config[d].invert.eq(self.invert[d]),
                 channels.config[d].high_from.eq(self.config[f"high_from_{d}"]),
                 channels.config[d].low_from.eq(self.config[f"low_from_{d}"]),

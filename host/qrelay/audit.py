@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .bit_arrays import pack_fields
 from .emission import SenderPlan
+from .modulation import line_bins
 from .protocol.registers import AUDIT_WORDS, LINES
 from .protocol.units import SLOTS_PER_WORD
+from .protocol.windows import AUDIT_CHOICE
 
 __all__ = ["AUDIT_SLOTS", "AuditReport", "check_audit", "disclosed_slots", "unpack_audit"]
 
@@ -58,15 +61,13 @@ def check_audit(words: Sequence[int], first_slot: int, plan: SenderPlan) -> Audi
     slots = np.arange(*disclosed_slots(first_slot, reach), dtype=np.uint64)
     emission = plan.emission(slots)
     here = slice(reach, reach + count)
-    choices = (
-        emission.setting[here].astype(np.uint16)
-        | emission.phase[here].astype(np.uint16) << 3
-        | emission.drawn[here].astype(np.uint16) << 7
+    choices = pack_fields(
+        AUDIT_CHOICE, setting=emission.setting[here], phase=emission.phase[here], drawn=emission.drawn[here]
     )
     lines = np.zeros(count, np.uint16)
     for line in range(LINES):
         back = reach - plan.line_delay_slots[line]
-        lines |= emission.lines[back : back + count] & np.uint16(3 << 2 * line)
+        lines |= emission.lines[back : back + count] & np.uint16(line_bins(line))
     wrong_choices = choices != captured_choices
     wrong_lines = lines != captured_lines
     wrong = np.flatnonzero(wrong_choices | wrong_lines)

@@ -12,8 +12,9 @@ from .packet_decoder import LinkStatistics
 from .protocol import PROTOCOL_HASH
 from .protocol.identity import IDENTITY_WORDS, Identity
 from .protocol.records import RecordKind
-from .protocol.registers import GROUPS, Group, Register, register, window
+from .protocol.registers import GROUPS, Group, Register, register
 from .protocol.status import Alarm, State
+from .protocol.windows import window
 from .record_arrays import RecordArray
 
 __all__ = ["KEY_BYTES", "Board"]

@@ -182,7 +182,8 @@ def info(url: str, *, as_json: bool) -> int:
 
 def registers(*, as_json: bool) -> int:
     """Show the register map."""
-    from .protocol.registers import GROUPS, WINDOWS
+    from .protocol.registers import GROUPS
+    from .protocol.windows import WINDOWS
 
     if as_json:
         print_json(

@@ -6,7 +6,7 @@ from .choice_keys import BoardKey, ChoiceKey
 from .config import RunConfig
 from .fine_delay import settle, taps
 from .frame import FrameLayout
-from .modulation import sender_lines, source_lines
+from .modulation import sender_lines, source_lines, step_entries
 from .protocol.choice import SETTINGS
 from .protocol.registers import DETECTORS, FRAME_MODES, LINES, REFERENCE_MODES, SEGMENT_KINDS
 from .protocol.units import SLOTS_PER_BLOCK, SLOTS_PER_WORD
@@ -74,9 +74,7 @@ def configure(
     board.write_many(registers)
     board.write_table("segments", layout.entries())
     counts = role == "receiver" and config.reference_records != "off"
-    board.write_table(
-        "steps", ReferenceSteps.of(config).table() if counts else [setting | phase << 3 for setting, phase in steps]
-    )
+    board.write_table("steps", ReferenceSteps.of(config).table() if counts else step_entries(steps))
     if role == "receiver":
         rule = success_rule(config.receiver.success_rule, [d.name for d in config.receiver.detectors])
         board.write("receiver.windows", int(rule.windows))

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .bit_arrays import pack_fields
 from .frame import FrameLayout
 from .protocol.registers import SEGMENT_KINDS
+from .protocol.windows import window
 from .sifting import DrawsChoices
 
 __all__ = ["Emission", "SenderPlan"]
@@ -53,5 +55,5 @@ class SenderPlan:
         steps = np.asarray(self.steps, np.uint8)[step.astype(np.int64)]
         setting = np.where(drawn, setting, steps[:, 0]).astype(np.uint8)
         phase = np.where(drawn, phase, steps[:, 1]).astype(np.uint8)
-        index = kind.astype(np.int64) | setting.astype(np.int64) << 2 | phase.astype(np.int64) << 5
+        index = pack_fields(window("lines").index, kind=kind, setting=setting, phase=phase)
         return Emission(setting, phase, drawn, self.table[index])

@@ -5,10 +5,12 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from .bit_arrays import unpack_fields
 from .board import Board
 from .errors import RunError
 from .protocol.choice import PHASE_BITS
-from .protocol.registers import register, window
+from .protocol.registers import register
+from .protocol.windows import window
 
 __all__ = ["ExternalBits"]
 
@@ -61,16 +63,17 @@ class ExternalBits:
         """Bit of each slot, in any order, and whether it is kept; where it is not, the bit is 0 and means nothing."""
         order = np.argsort(slots, kind="stable")
         ordered = np.asarray(slots, np.uint64)[order]
-        answers = np.empty(len(ordered), np.uint8)
+        bits = np.zeros(len(ordered), np.uint8)
+        kept = np.zeros(len(ordered), np.bool_)
         begin = 0
         while begin < len(ordered):
             reach = int(np.searchsorted(ordered, ordered[begin] + np.uint64(_SPAN_SLOTS)))
             end = min(begin + window("offsets").depth, reach)
-            answers[begin:end] = self._answers(ordered[begin:end])
+            answers = self._answers(ordered[begin:end])
+            bits[order[begin:end]] = answers["bit"]
+            kept[order[begin:end]] = answers["kept"]
             begin = end
-        result = np.empty_like(answers)
-        result[order] = answers
-        return result & np.uint8(1), result >= 2
+        return bits, kept
 
     def replace(self, slots: NDArray[np.uint64], draws: NDArray[np.uint16]) -> NDArray[np.uint16]:
         """Draws of `slots` with their external key bits. Raises RunError if one is not kept any more."""
@@ -91,7 +94,7 @@ class ExternalBits:
             time.sleep(0.02)
         return slots
 
-    def _answers(self, slots: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    def _answers(self, slots: NDArray[np.uint64]) -> dict[str, NDArray[np.uint64]]:
         base = int(slots[0])
         self.board.write_table("offsets", (slots - np.uint64(base)).astype(np.int64))
         # One after the other: a base that was lost on the way must not be asked for.
@@ -101,4 +104,4 @@ class ExternalBits:
         while self.board.read("external.answered") != len(slots):
             if time.monotonic() - began > _STANDSTILL_S:
                 raise RunError(f"station {self.board.identity.board!r} does not answer for its external key bits")
-        return np.array(self.board.read_table("external", count=len(slots)), np.uint8)
+        return unpack_fields(window("external").entry, self.board.read_table("external", count=len(slots)))

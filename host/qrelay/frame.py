@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from .config import FrameConfig
 from .protocol.registers import SEGMENT_KINDS
 from .protocol.units import SLOTS_PER_WORD
+from .protocol.windows import window
 
 __all__ = ["FrameLayout"]
 
@@ -40,7 +41,11 @@ class FrameLayout:
 
     def entries(self) -> list[int]:
         """Entries of the `segments` table."""
-        return [kind | length // SLOTS_PER_WORD << 2 for kind, length in zip(self.kinds, self.lengths, strict=True)]
+        entry = window("segments").entry
+        return [
+            entry.pack({"kind": kind, "words": length // SLOTS_PER_WORD})
+            for kind, length in zip(self.kinds, self.lengths, strict=True)
+        ]
 
     def kind_of(self, slots: NDArray[np.uint64], start_slot: int) -> NDArray[np.uint8]:
         """Segment kind code of each slot of a station that began at `start_slot`."""

@@ -3,6 +3,7 @@
 from .board import Board
 from .protocol.registers import SEGMENT_KINDS
 from .protocol.units import SLOTS_PER_WORD
+from .protocol.windows import window
 
 __all__ = ["start_free_run"]
 
@@ -28,6 +29,7 @@ def start_free_run(board: Board) -> None:
     """
     board.disarm()
     board.write_many(_REGISTERS)
-    board.write_table("segments", [SEGMENT_KINDS.index("quantum") | _SEGMENT_SLOTS // SLOTS_PER_WORD << 2])
+    segment = {"kind": SEGMENT_KINDS.index("quantum"), "words": _SEGMENT_SLOTS // SLOTS_PER_WORD}
+    board.write_table("segments", [window("segments").entry.pack(segment)])
     board.arm()
     board.start()

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from .board import Board
 from .errors import RunError
 from .fine_delay import NO_TAPS, settle, taps
-from .modulation import line_index
+from .modulation import line_index, step_entries
 from .protocol.choice import PHASES, SETTINGS
 from .protocol.identity import Capability, Identity
 from .protocol.records import RecordKind
 from .protocol.registers import DETECTORS, LINES, SEGMENT_KINDS
 from .protocol.status import State
 from .protocol.units import BINS_PER_SLOT, FINES_PER_SLOT, SLOTS_PER_WORD
+from .protocol.windows import window
 from .tdc_board import pads
 from .tdc_calibration import WIDEST_FINES
 from .tdc_offsets import Offset, delay_without
@@ -125,8 +126,11 @@ class Pattern:
             entry = sum(int(bins[choice, line]) << BINS_PER_SLOT * line for line in range(LINES))
             self.table[line_index(_REFERENCE, setting, phase)] = entry
         steps = random.integers(0, choices, _PATTERN_WORDS)
-        self.steps = [int(step) % SETTINGS | int(step) // SETTINGS << 3 for step in steps]
-        self.segments = [_REFERENCE | _PATTERN_WORDS << 2, _IDLE | (_FRAME_WORDS - _PATTERN_WORDS) << 2]
+        self.steps = step_entries((int(step) % SETTINGS, int(step) // SETTINGS) for step in steps)
+        self.segments = [
+            window("segments").entry.pack({"kind": kind, "words": words})
+            for kind, words in ((_REFERENCE, _PATTERN_WORDS), (_IDLE, _FRAME_WORDS - _PATTERN_WORDS))
+        ]
         levels = bins[steps][..., np.newaxis] >> np.arange(BINS_PER_SLOT) & 1
         by_word = np.tile(levels.transpose(1, 0, 2), (1, 1, SLOTS_PER_WORD))
         self._levels = by_word.reshape(LINES, -1).astype(bool)

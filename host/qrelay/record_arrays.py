@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qrelay.bit_arrays import pack_fields, unpack_fields
 from qrelay.protocol.records import RECORDS, RecordKind
 
 __all__ = ["DTYPES", "RecordArray", "pack_records", "unpack_records"]
@@ -27,19 +28,11 @@ DTYPES: dict[RecordKind, np.dtype[Any]] = {
 def unpack_records(kind: RecordKind, words: NDArray[np.uint64]) -> RecordArray:
     """Fields of `words`, the 64-bit records of one kind."""
     out = np.empty(len(words), DTYPES[kind])
-    position = 0
-    for field in RECORDS[kind].fields:
-        mask = np.uint64((1 << field.width) - 1)
-        out[field.name] = (words >> np.uint64(position)) & mask
-        position += field.width
+    for name, values in unpack_fields(RECORDS[kind], words).items():
+        out[name] = values
     return out
 
 
 def pack_records(records: RecordArray, kind: RecordKind) -> NDArray[np.uint64]:
     """64-bit words of a structured array, the inverse of `unpack_records`."""
-    words = np.zeros(len(records), np.uint64)
-    position = 0
-    for field in RECORDS[kind].fields:
-        words |= records[field.name].astype(np.uint64) << np.uint64(position)
-        position += field.width
-    return words
+    return pack_fields(RECORDS[kind], **{field.name: records[field.name] for field in RECORDS[kind].fields})

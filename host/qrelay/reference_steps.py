@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import RunConfig
+from .modulation import step_entries
 
 __all__ = ["ReferenceSteps", "sender_steps"]
 
@@ -42,7 +43,7 @@ class ReferenceSteps:
 
     def table(self) -> list[int]:
         """Entries of the receiver's step list: the phase is the bin."""
-        return [self.steps[place][0] | place << 3 for place in self.bin_of_step]
+        return step_entries((self.steps[place][0], place) for place in self.bin_of_step)
 
     def of_setting(self, setting: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Bins of one setting that occur, and their phases [rad]."""

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .bit_arrays import unpack_fields
 from .board import Board
 from .entropy_health import HealthCutoffs
 from .errors import RunError
 from .protocol.choice import PHASE_BITS, PHASES, SETTINGS, THRESHOLD_RANGE, setting_of
 from .protocol.entropy import KEY_PLACES
 from .protocol.identity import Entropy
-from .protocol.registers import window
 from .protocol.status import State
+from .protocol.windows import window
 from .record_arrays import RecordArray
 
 __all__ = ["BoardChoices", "KeySpan", "SourceHealth", "StationEntropy", "key_spans"]
@@ -210,10 +211,10 @@ class StationEntropy:
         while self.board.read("entropy.answered") != len(slots):
             if time.monotonic() - began > _STANDSTILL_S:
                 raise RunError(f"station {self.board.identity.board!r} does not answer for its slots")
-        answers = np.array(self.board.read_table("draws", count=len(slots)), np.uint32)
-        if not (answers >> np.uint32(16)).all():
+        answers = unpack_fields(window("draws").entry, self.board.read_table("draws", count=len(slots)))
+        if not answers["answered"].all():
             raise RunError(f"key place {place} of station {self.board.identity.board!r} holds no key: it was erased")
-        return answers.astype(np.uint16)
+        return answers["draw"].astype(np.uint16)
 
     # -- raw samples -------------------------------------------------------------------------------------------------
 

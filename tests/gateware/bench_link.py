@@ -8,7 +8,8 @@ from cocotb.triggers import FallingEdge
 
 from benches import pack
 from qrelay.protocol.packets import PacketKind, frame_packet
-from qrelay.protocol.registers import GROUPS, WINDOWS, register, window
+from qrelay.protocol.registers import GROUPS, register
+from qrelay.protocol.windows import WINDOWS, window
 from qrelay_gateware.layouts import status_layout
 from qrelay_sim.golden.link import LinkModel
 

@@ -10,8 +10,9 @@ from station_bench import FACTS, StationBench
 from qrelay.choices import ChoiceStream
 from qrelay.protocol.identity import IDENTITY_WORDS, Identity
 from qrelay.protocol.records import RECORDS, RecordKind
-from qrelay.protocol.registers import AUDIT_WORDS, DETECTORS, GROUPS, LINES, OUTCOMES, window
+from qrelay.protocol.registers import AUDIT_WORDS, DETECTORS, GROUPS, LINES, OUTCOMES
 from qrelay.protocol.status import Alarm, State
+from qrelay.protocol.windows import window
 from qrelay_gateware.histograms import Histograms
 from qrelay_gateware.layouts import Hits, Lines
 from qrelay_gateware.probe import Probe

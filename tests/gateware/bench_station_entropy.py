@@ -10,8 +10,9 @@ from station_bench import StationBench
 from qrelay.choices import ChoiceStream
 from qrelay.protocol.choice import PHASE_BITS, PHASES
 from qrelay.protocol.records import RECORDS, RecordKind
-from qrelay.protocol.registers import AUDIT_WORDS, window
+from qrelay.protocol.registers import AUDIT_WORDS
 from qrelay.protocol.status import Alarm, State
+from qrelay.protocol.windows import window
 from qrelay_sim.golden.audit import audit_choices
 
 KEY = bytes(range(32))

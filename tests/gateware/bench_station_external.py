@@ -6,8 +6,9 @@ from bench_station_entropy import KEY, STREAM, THRESHOLDS, NoisyBench
 from cocotb.triggers import FallingEdge
 
 from qrelay.choices import ChoiceStream
-from qrelay.protocol.registers import AUDIT_WORDS, window
+from qrelay.protocol.registers import AUDIT_WORDS
 from qrelay.protocol.status import Alarm, State
+from qrelay.protocol.windows import window
 from qrelay_sim.golden.audit import audit_choices
 
 

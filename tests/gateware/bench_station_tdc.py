@@ -6,7 +6,8 @@ from amaranth.lib import data
 from station_bench import StationBench
 from tdc_cases import packed
 
-from qrelay.protocol.registers import DETECTORS, window
+from qrelay.protocol.registers import DETECTORS
+from qrelay.protocol.windows import window
 from qrelay_gateware.tdc_encoder import TdcConfig
 
 _CONFIG = data.Layout.cast(TdcConfig)

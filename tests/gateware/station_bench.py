@@ -11,7 +11,8 @@ from cocotb.triggers import FallingEdge
 from qrelay.protocol.identity import Capability
 from qrelay.protocol.packets import EVENT_BASE, MAX_WORDS, PacketKind, frame_packet, parse_packet
 from qrelay.protocol.records import RecordKind
-from qrelay.protocol.registers import register, window
+from qrelay.protocol.registers import register
+from qrelay.protocol.windows import window
 from qrelay_gateware.external_bits import RING_WORDS
 from qrelay_sim.golden.events import EventAccount
 from qrelay_sim.twin.identity import TWIN_FACTS

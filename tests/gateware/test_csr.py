@@ -5,7 +5,8 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
-from qrelay.protocol.registers import ADDRESS_BITS, GROUPS, WINDOWS, register, window
+from qrelay.protocol.registers import ADDRESS_BITS, GROUPS, register
+from qrelay.protocol.windows import WINDOWS, window
 from qrelay_gateware.csr import QUERY_LATENCY, READ_LATENCY, WRITE_LATENCY, RegisterBank
 
 IDENTITY = [0x1000 + n for n in range(64)]

@@ -6,7 +6,8 @@ from amaranth.sim import Simulator
 
 from qrelay.choices import ChoiceStream
 from qrelay.protocol.entropy import CONDITIONING_BLOCKS, KEY_PLACES
-from qrelay.protocol.registers import GROUPS, window
+from qrelay.protocol.registers import GROUPS
+from qrelay.protocol.windows import window
 from qrelay_gateware.aes_core import AesCore, CoreCommand
 from qrelay_gateware.entropy import EntropyBlock
 from qrelay_sim.golden.conditioning import HALF_SAMPLES, conditioned

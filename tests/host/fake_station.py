@@ -18,8 +18,9 @@ from qrelay.protocol import PROTOCOL_HASH
 from qrelay.protocol.identity import Capability, Entropy, Identity, Phy
 from qrelay.protocol.packets import EVENT_BASE, MAX_RECORDS, ErrorCode, PacketKind, frame_packet, parse_packet
 from qrelay.protocol.records import RECORDS, RecordKind
-from qrelay.protocol.registers import GROUPS, WINDOWS, register, window
+from qrelay.protocol.registers import GROUPS, register
 from qrelay.protocol.status import Alarm, State
+from qrelay.protocol.windows import WINDOWS, window
 from qrelay.record_arrays import DTYPES, pack_records
 from qrelay_sim.click_model import OPPOSITE_SIGN, SAME_SIGN, ClickModel
 

@@ -13,8 +13,8 @@ from qrelay.bitstream_file import BUILD_ID_COMMENT
 from qrelay.board import Board
 from qrelay.errors import CalibrationError, ConfigError
 from qrelay.protocol.identity import Capability, Phy
-from qrelay.protocol.registers import window
 from qrelay.protocol.status import State
+from qrelay.protocol.windows import window
 from qrelay.tdc_board import code_density, load_file, measure, save_file
 from qrelay.tdc_calibration import calibrate
 

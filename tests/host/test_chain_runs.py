@@ -19,7 +19,8 @@ from qrelay.errors import RunError
 from qrelay.live_view import print_summary
 from qrelay.loopback import TRIALS, _configure
 from qrelay.protocol.identity import Capability, Phy
-from qrelay.protocol.registers import register, window
+from qrelay.protocol.registers import register
+from qrelay.protocol.windows import window
 from qrelay.run import execute
 from qrelay.tdc_board import calibrated_detectors
 from qrelay.tdc_calibration import SPARE_CODES, calibrate

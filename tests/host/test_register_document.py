@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from qrelay.protocol.document import register_map_markdown
-from qrelay.protocol.registers import GROUPS, WINDOWS
+from qrelay.protocol.registers import GROUPS
+from qrelay.protocol.windows import WINDOWS
 
 DOCUMENT = Path(__file__).parents[2] / "gateware" / "REGISTERS.md"
 

@@ -20,8 +20,9 @@ from qrelay.draw_store import DrawStore
 from qrelay.entropy_health import health_cutoffs
 from qrelay.errors import ConfigError, RunError
 from qrelay.protocol.identity import Entropy
-from qrelay.protocol.registers import register, window
+from qrelay.protocol.registers import register
 from qrelay.protocol.status import State
+from qrelay.protocol.windows import window
 from qrelay.station_entropy import BoardChoices, KeySpan, StationEntropy
 
 KEYS = {0: bytes(range(32)), 2: bytes(range(32, 64))}

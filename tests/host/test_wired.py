@@ -16,7 +16,7 @@ from qrelay.errors import RunError
 from qrelay.loopback import TRIALS, _configure, loop_back, measure_offsets
 from qrelay.modulation import sender_lines, source_lines
 from qrelay.protocol.identity import Capability
-from qrelay.protocol.registers import window
+from qrelay.protocol.windows import window
 from qrelay.wired import check_wired, lines_of
 
 CONFIG = parse_config(demo_text(), "demo")

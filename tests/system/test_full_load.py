@@ -20,9 +20,9 @@ from qrelay.protocol.registers import (
     REFERENCE_MODES,
     SEGMENT_KINDS,
     register,
-    window,
 )
 from qrelay.protocol.status import Alarm, State
+from qrelay.protocol.windows import window
 from qrelay_gateware.events import FIFO_DEPTHS
 from qrelay_sim.golden.events import EventAccount
 from qrelay_sim.golden.histograms import fine_counts, fine_kept

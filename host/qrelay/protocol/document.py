@@ -1,7 +1,9 @@
 """The document of the register map, made from the register map."""
 
+from .bit_fields import BitFields
 from .records import RECORDS
-from .registers import ADDRESS_BITS, GROUPS, WINDOWS, Register
+from .registers import ADDRESS_BITS, GROUPS, Register
+from .windows import AUDIT_CHOICE, WINDOWS
 
 __all__ = ["register_map_markdown"]
 
@@ -23,6 +25,11 @@ def _meaning(register: Register) -> str:
     if register.maximum is not None:
         text += f"; at most {register.maximum}"
     return text
+
+
+def _rows(word: BitFields) -> list[str]:
+    """Bits, name and meaning of each field, as the end of a table's row."""
+    return [f"{low + field.width - 1}:{low} | `{field.name}` | {field.doc} |" for low, field in word.placed()]
 
 
 def register_map_markdown() -> str:
@@ -48,11 +55,14 @@ def register_map_markdown() -> str:
         f"| {w.base:#06x} | `{w.name}` | {w.depth} | {w.width} | {w.access} | {w.doc} |"
         for w in sorted(WINDOWS, key=lambda window: window.base)
     ]
+    lines += ["", "## Entries and indices of windows", "", "Windows that are not listed hold plain numbers.", ""]
+    lines += ["| window | bits | field | meaning |", "|---|---|---|---|"]
+    for w in sorted(WINDOWS, key=lambda window: window.base):
+        for what, fields in (("index", w.index), ("entry", w.entry)):
+            lines += [f"| `{w.name}`, {what} | {row}" for row in _rows(fields)]
+    lines += [f"| `audit`, choice of a slot | {row}" for row in _rows(AUDIT_CHOICE)]
     lines += ["", "## Records", "", "64 bits each, little-endian, first field in the lowest bits.", ""]
     lines += ["| kind | record | bits | field | meaning |", "|---:|---|---|---|---|"]
     for kind, record in RECORDS.items():
-        for field in record.fields:
-            first = record.offset(field.name)
-            bits = f"{first + field.width - 1}:{first}"
-            lines.append(f"| {int(kind)} | {kind.name.lower()} | {bits} | `{field.name}` | {field.doc} |")
+        lines += [f"| {int(kind)} | {kind.name.lower()} | {row}" for row in _rows(record)]
     return "\n".join(lines) + "\n"

@@ -1,12 +1,12 @@
 """Records that a board sends to its host: each kind has its own 64-bit layout, first field in the lowest bits."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .bit_fields import BitFields, Field
 from .status import Alarm
 
-__all__ = ["RECORDS", "RECORD_BITS", "Field", "Record", "RecordKind"]
+__all__ = ["RECORDS", "RECORD_BITS", "Record", "RecordKind"]
 
 RECORD_BITS = 64
 
@@ -24,54 +24,18 @@ class RecordKind(IntEnum):
 
 
 @dataclass(frozen=True)
-class Field:
-    """A named bit field and what it means."""
-
-    name: str
-    width: int
-    doc: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """Layout of one 64-bit record, fields from bit 0 upwards."""
+class Record(BitFields):
+    """Layout of one 64-bit record."""
 
     kind: RecordKind
-    fields: tuple[Field, ...]
 
     def __post_init__(self) -> None:
-        total = sum(field.width for field in self.fields)
-        if total != RECORD_BITS:
-            raise ValueError(f"record {self.kind.name} has {total} bits; its fields must fill {RECORD_BITS}")
+        if self.width != RECORD_BITS:
+            raise ValueError(f"{self.name} has {self.width} bits; its fields must fill {RECORD_BITS}")
 
-    def offset(self, name: str) -> int:
-        """Bit position of field `name`. Raises KeyError for an unknown field."""
-        position = 0
-        for field in self.fields:
-            if field.name == name:
-                return position
-            position += field.width
-        raise KeyError(name)
 
-    def pack(self, values: Mapping[str, int]) -> int:
-        """One record as an integer. Raises ValueError naming a field that is missing or does not fit."""
-        word = 0
-        position = 0
-        for field in self.fields:
-            value = values.get(field.name, -1)
-            if not 0 <= value < 1 << field.width:
-                raise ValueError(f"record {self.kind.name}: {field.name} {value} does not fit {field.width} bits")
-            word |= value << position
-            position += field.width
-        return word
-
-    def unpack(self, word: int) -> dict[str, int]:
-        """Fields of one record by name."""
-        values = {}
-        for field in self.fields:
-            values[field.name] = word & ((1 << field.width) - 1)
-            word >>= field.width
-        return values
+def _record(kind: RecordKind, fields: tuple[Field, ...]) -> Record:
+    return Record(f"record {kind.name}", fields, kind)
 
 
 _SLOT = Field("slot", 48, "slot index")
@@ -80,7 +44,7 @@ _FLAGS = Field("flags", 4, "bit 0: an alarm of system.alarms was latched when th
 RECORDS: dict[RecordKind, Record] = {
     record.kind: record
     for record in (
-        Record(
+        _record(
             RecordKind.SUCCESS,
             (
                 _SLOT,
@@ -89,7 +53,7 @@ RECORDS: dict[RecordKind, Record] = {
                 _FLAGS,
             ),
         ),
-        Record(
+        _record(
             RecordKind.CLICK,
             (
                 _SLOT,
@@ -98,7 +62,7 @@ RECORDS: dict[RecordKind, Record] = {
                 _FLAGS,
             ),
         ),
-        Record(
+        _record(
             RecordKind.FRAME,
             (
                 Field("frame", 32, "frame number, (slot - start) / frame length, modulo 2^32"),
@@ -107,7 +71,7 @@ RECORDS: dict[RecordKind, Record] = {
                 _FLAGS,
             ),
         ),
-        Record(
+        _record(
             RecordKind.GAP,
             (
                 Field("first_slot_hi", 32, "slot index / 65536 of the first record that was dropped"),
@@ -115,7 +79,7 @@ RECORDS: dict[RecordKind, Record] = {
                 Field("kind", 4, "kind of the dropped records"),
             ),
         ),
-        Record(
+        _record(
             RecordKind.STATUS,
             (
                 Field("slot_word", 46, "slot index / 4"),
@@ -123,7 +87,7 @@ RECORDS: dict[RecordKind, Record] = {
                 Field("state", 6, "bits 0 to 5 of system.state"),
             ),
         ),
-        Record(
+        _record(
             RecordKind.REFERENCE,
             (
                 Field("frame", 24, "number of the (last) frame that was counted, modulo 2^24"),
@@ -134,7 +98,7 @@ RECORDS: dict[RecordKind, Record] = {
                 Field("flags", 2, "bit 0: an alarm of system.alarms was latched when the record was made; bit 1: 0"),
             ),
         ),
-        Record(
+        _record(
             RecordKind.KEY,
             (
                 Field("slot", 48, "first slot that is drawn with this key, a multiple of 8"),

@@ -25,7 +25,7 @@ from .choice import SETTINGS
 from .entropy import KEY_PLACES, PROPORTION_CUTOFF, PROPORTION_WINDOW, REPETITION_CUTOFF
 from .records import RecordKind
 from .status import Alarm, State, bit_list
-from .tdc import CODE_BITS, GROUP_TAPS, HISTOGRAM_BITS, TAPS
+from .tdc import GROUP_TAPS, TAPS
 
 __all__ = [
     "ADDRESS_BITS",
@@ -40,14 +40,11 @@ __all__ = [
     "REFERENCE_BINS",
     "REFERENCE_MODES",
     "SEGMENT_KINDS",
-    "WINDOWS",
     "Access",
     "Group",
     "Register",
-    "Window",
     "register",
     "registers",
-    "window",
 ]
 
 ADDRESS_BITS = 14
@@ -104,18 +101,6 @@ class Group:
     def depth(self) -> int:
         """Power of two that covers the addresses."""
         return 1 << (self.words - 1).bit_length()
-
-
-@dataclass(frozen=True)
-class Window:
-    """A table of `depth` entries of up to 32 bits at consecutive addresses."""
-
-    name: str
-    base: int
-    depth: int
-    width: int
-    access: Literal["rw", "wo", "ro"]
-    doc: str
 
 
 def _per_detector(name: str, width: int, access: Access, doc: str, reset: int = 0, unit: str = "") -> list[Register]:
@@ -544,77 +529,9 @@ GROUPS: tuple[Group, ...] = (
     FINE_DELAY,
 )
 
-WINDOWS: tuple[Window, ...] = (
-    Window("identity", 0x000, 64, 32, "ro", "who and what this station is (identity.py)"),
-    Window("segments", 0x400, 8, 32, "rw", "segment table: bits 1:0 kind, bits 25:2 length in words"),
-    Window("steps", 0x440, 64, 7, "rw", "step list: bits 2:0 setting, bits 6:3 phase"),
-    Window("key", 0x480, 8, 32, "wo", "AES-256 key, little-endian words of its 32 bytes"),
-    Window("offsets", 0x3000, 256, 32, "wo", "slots to ask for, counted from entropy.regenerate_base or external.base"),
-    Window("draws", 0x3100, 256, 17, "ro", "answers: bits 15:0 draw of the slot, 16 answered (the key is there)"),
-    Window("raw", 0x3200, 512, 32, "ro", "ring of raw samples, 32 in a word, earliest in bit 0"),
-    Window("fine_counts", 0x2000, 256 * DETECTORS, 32, "ro", "hits; index: bits 7:0 fine, 9:8 detector"),
-    Window(
-        "lag_counts",
-        0x2400,
-        2 * LAG_SLOTS,
-        32,
-        "ro",
-        "pairs; index n below 512: b is n + 1 slots before a (lag -n - 1); 512 + n: b is n + 1 slots after a",
-    ),
-    Window("external", 0x3400, 256, 2, "ro", "answers: bit 0 key bit of the slot, 1 it is kept; 0: it is not"),
-    Window("success", 0x500, 256, 4, "wo", "outcome code by click pattern; 0: no success"),
-    Window(
-        "lines",
-        0x800,
-        512,
-        2 * LINES,
-        "wo",
-        "bins of the lines; index: bits 1:0 segment kind, 4:2 setting, 8:5 phase; bits 2i and 2i+1 of an entry: first "
-        "and second bin of line i",
-    ),
-    Window("tdc_codes", 0x1400, 1 << CODE_BITS, HISTOGRAM_BITS, "ro", "code density: counts by code of tdc.detector"),
-    Window(
-        "tdc_times",
-        0x1800,
-        DETECTORS << CODE_BITS,
-        CODE_BITS,
-        "wo",
-        "time of each code in fines since the capture before, 0 to 511; index: bits 8:0 code, 10:9 detector",
-    ),
-    Window(
-        "audit",
-        0x1000,
-        4 * AUDIT_WORDS,
-        32,
-        "ro",
-        "captured words: four 32-bit words each. 0 and 1: choices, per slot bits 2:0 setting, 6:3 phase, 7 drawn "
-        "(quantum segment); 2 and 3: line bins, per slot 16 bits as in the lines window, as they leave for the pins",
-    ),
-)
-
-
-def _check_layout() -> None:
-    taken: dict[int, str] = {}
-    spans = [(g.name, g.base, g.words) for g in GROUPS] + [(w.name, w.base, w.depth) for w in WINDOWS]
-    for name, base, size in spans:
-        for address in range(base, base + size):
-            if address in taken or address >= 1 << ADDRESS_BITS:
-                other = taken.get(address, "the end of the address space")
-                raise ValueError(f"{name} overlaps {other} at {address:#x}")
-            taken[address] = name
-    for group in GROUPS:
-        if group.stored and (group.base % group.depth or any(r.access != "ro" for r in group.registers)):
-            raise ValueError(
-                f"group {group.name} is stored: give it read-only registers and a multiple of {group.depth} as base"
-            )
-
-
-_check_layout()
-
 _BY_NAME: dict[str, tuple[int, Register]] = {
     f"{group.name}.{register.name}": (address, register) for group in GROUPS for address, register in group.addressed()
 }
-_WINDOWS = {window.name: window for window in WINDOWS}
 
 
 def registers() -> dict[str, tuple[int, Register]]:
@@ -631,10 +548,3 @@ def register(name: str) -> tuple[int, Register]:
 
         near = ", ".join(get_close_matches(name, _BY_NAME)) or "see `qrelay info --registers`"
         raise KeyError(f"no register {name!r}; did you mean: {near}") from None
-
-
-def window(name: str) -> Window:
-    """Description of a window. Raises KeyError naming those there are."""
-    if name not in _WINDOWS:
-        raise KeyError(f"no window {name!r}; there are: {', '.join(_WINDOWS)}")
-    return _WINDOWS[name]
