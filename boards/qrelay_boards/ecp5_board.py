@@ -392,10 +392,9 @@ def ecp5_board(
 
 def _plain_read_ports(wiring: Ecp5Wiring) -> int:
     """Read ports of block RAMs without an output register, as many as the present gateware has."""
-    station = 1
     link = 0 if wiring.ulpi is None else 4
     entropy = 2 if wiring.rings else 0
-    return station + link + entropy
+    return link + entropy
 
 
 def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:

@@ -12,14 +12,18 @@ from amaranth.utils import ceil_log2
 from qrelay.protocol.registers import ADDRESS_BITS, GROUPS, Register
 from qrelay.protocol.windows import WINDOWS, Window
 
+from .slow_read import slow_read
+
 __all__ = ["QUERY_LATENCY", "READ_LATENCY", "is_copied", "read_path", "register_words"]
 
-QUERY_LATENCY = 2
+QUERY_LATENCY = 3
 """Clocks from `query` to `mapped` and `writable`."""
 READ_LATENCY = 7
 """Clocks from `read` to `read_value`."""
 _PAGE = 256
 """Addresses that settings are known by: none of these pages has anything but registers."""
+_ENTRY_BITS = ceil_log2(max(group.base + group.words for group in GROUPS))
+"""Bits of an address by which the decoder knows a register."""
 _CHUNK = 8
 """Registers per first-stage read multiplexer."""
 
@@ -66,7 +70,7 @@ def _within(address, base: int, depth: int):
 def _decoder(entry_layout: data.StructLayout, places: list[_Place]) -> list[dict[str, int]]:
     """One entry per register word, looked up by address."""
     by_name = {(p.group, p.register.name): p for p in places}
-    entries = [dict.fromkeys(entry_layout.members, 0) for _ in range(max(g.base + g.words for g in GROUPS))]
+    entries = [dict.fromkeys(entry_layout.members, 0) for _ in range(1 << _ENTRY_BITS)]
     for group in GROUPS:
         for base, register in group.addressed():
             for word in range(register_words(register)):
@@ -102,12 +106,10 @@ def read_path(m, bank, identity_words) -> None:
         }
     )
     entries = _decoder(entry_layout, places)
-    m.submodules.decoder = decoder = Memory(shape=entry_layout, depth=1 << ceil_log2(len(entries)), init=entries)
-    lookup = decoder.read_port()
+    m.submodules.decoder = decoder = Memory(shape=entry_layout, depth=len(entries), init=entries)
     asked = Signal()
     m.d.comb += asked.eq(bank.bus.query | bank.bus.read)
-    m.d.comb += lookup.addr.eq(bank.bus.address)
-    m.d.comb += lookup.en.eq(asked)
+    entry_2 = data.View(entry_layout, slow_read(m, decoder, bank.bus.address[:_ENTRY_BITS], name="entry", enable=asked))
 
     kept = _kept(m, bank, identity_words)
     copied = [(n, window) for n, window in enumerate(WINDOWS) if is_copied(window)]
@@ -126,31 +128,38 @@ def read_path(m, bank, identity_words) -> None:
     m.d.sync += read_1.eq(bank.bus.read)
     with m.If(asked):
         m.d.sync += address_1.eq(bank.bus.address)
-        m.d.sync += is_register_1.eq(bank.bus.address >> len(lookup.addr) == 0)
+        m.d.sync += is_register_1.eq(bank.bus.address >> _ENTRY_BITS == 0)
         for n, window in enumerate(WINDOWS):
             m.d.sync += hits_1[n].eq(_within(bank.bus.address, window.base, window.depth))
         for n, (_, base, depth) in enumerate(elsewhere):
             m.d.sync += elsewhere_1[n].eq(_within(bank.bus.address, base, depth))
 
-    # Stage 2: registered RAM outputs; the answer to a query.
+    # Stage 2: registered RAM outputs.
+    asked_2 = Signal()
     read_2 = Signal()
     address_2 = Signal(ADDRESS_BITS)
-    entry_2 = Signal(entry_layout)
+    is_register_2 = Signal()
     kept_2 = Signal(32)
     copied_2 = Signal(len(copied))
     elsewhere_2 = Signal(len(elsewhere))
+    is_window_2 = Signal()
+    is_written_window_2 = Signal()
+    m.d.sync += asked_2.eq(asked_1)
     m.d.sync += read_2.eq(read_1)
     writable_windows = Cat(Const(window.access != "ro", 1) for window in WINDOWS)
     with m.If(asked_1):
         m.d.sync += address_2.eq(address_1)
-        m.d.sync += entry_2.eq(lookup.data)
         m.d.sync += kept_2.eq(kept)
         m.d.sync += copied_2.eq(Cat(hits_1[n] for n, _ in copied))
         m.d.sync += elsewhere_2.eq(elsewhere_1)
-        m.d.sync += bank.bus.mapped.eq((is_register_1 & lookup.data.mapped) | hits_1.any())
-        m.d.sync += bank.bus.writable.eq((is_register_1 & lookup.data.writable) | (hits_1 & writable_windows).any())
-        with m.If(~is_register_1):
-            m.d.sync += [entry_2.readable.eq(0), entry_2.setting.eq(0)]
+        m.d.sync += is_window_2.eq(hits_1.any())
+        m.d.sync += is_written_window_2.eq((hits_1 & writable_windows).any())
+        m.d.sync += is_register_2.eq(is_register_1)
+
+    # The answer to a query.
+    with m.If(asked_2):
+        m.d.sync += bank.bus.mapped.eq((is_register_2 & entry_2.mapped) | is_window_2)
+        m.d.sync += bank.bus.writable.eq((is_register_2 & entry_2.writable) | is_written_window_2)
 
     # Stage 3: which bits of what the bank keeps are shown, answers of blocks that have the memory. Every chunk has its
     # own copy of the index (not merged, as each is only loaded for its own chunk): one index for all would have to
@@ -165,10 +174,11 @@ def read_path(m, bank, identity_words) -> None:
     m.d.sync += here_3.eq(0)
     with m.If(read_2):
         m.d.sync += entry_3.eq(entry_2)
+        m.d.sync += entry_3.readable.eq(is_register_2 & entry_2.readable)
         m.d.sync += address_3.eq(address_2)
         m.d.sync += kept_3.eq(kept_2)
         for bit in range(32):
-            of_setting = entry_2.setting & (entry_2.top_bit >= bit)
+            of_setting = is_register_2 & entry_2.setting & (entry_2.top_bit >= bit)
             of_window = reduce(or_, (copied_2[n] for n, (_, window) in enumerate(copied) if bit < window.width))
             m.d.sync += shown_3[bit].eq(of_setting | of_window)
     # Two blocks to a register, so that it is one look-up table away from their memories, wherever those are.
@@ -197,7 +207,7 @@ def read_path(m, bank, identity_words) -> None:
         index_3 = Signal(range(_CHUNK), name=f"index_{chunk}")
         value_4 = Signal(max(place.register.width for place in members), name=f"chunk_{chunk}")
         values_4.append(value_4)
-        with m.If(read_2 & entry_2.readable & (entry_2.chunk == chunk)):
+        with m.If(read_2 & is_register_2 & entry_2.readable & (entry_2.chunk == chunk)):
             m.d.sync += here_3[chunk].eq(1)
             m.d.sync += index_3.eq(entry_2.index)
         with m.If(here_3[chunk]):
@@ -233,7 +243,7 @@ def read_path(m, bank, identity_words) -> None:
 
     # Stage 7: the word, and what is held.
     held = Signal(32)
-    held_address = Signal(len(lookup.addr))
+    held_address = Signal(_ENTRY_BITS)
     is_held = Signal()
     m.d.comb += is_held.eq(held_address == address_6[: len(held_address)])
     with m.If(read_6):

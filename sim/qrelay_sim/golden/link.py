@@ -11,7 +11,8 @@ from qrelay.protocol.packets import (
     frame_packet,
     parse_packet,
 )
-from qrelay.protocol.registers import GROUPS, WINDOWS, Register, Window
+from qrelay.protocol.registers import GROUPS, Register
+from qrelay.protocol.windows import WINDOWS, Window
 
 __all__ = ["LinkModel"]
 
