@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -161,7 +162,7 @@ def build(
     progress(f"place and route, {seeds} seed{'s' * (seeds > 1)}" + (f", {jobs} at once" if seeds > 1 else ""))
     run_seeds(
         seeds,
-        lambda seed: _place_and_route(board, seed, out_dir),
+        lambda seed, stop: _place_and_route(board, seed, out_dir, stop),
         jobs=jobs,
         log_of=lambda seed: out_dir / f"seed{seed}.log",
         done=finish,
@@ -290,8 +291,8 @@ def _options(board: Board, seed: int) -> list[str]:
     ]
 
 
-def _place_and_route(board: Board, seed: int, out_dir: Path) -> float:
-    return run_tool("nextpnr-ecp5", _options(board, seed), out_dir, f"seed{seed}.log")
+def _place_and_route(board: Board, seed: int, out_dir: Path, stop: threading.Event) -> float:
+    return run_tool("nextpnr-ecp5", _options(board, seed), out_dir, f"seed{seed}.log", stop=stop)
 
 
 def _broken(

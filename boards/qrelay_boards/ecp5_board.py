@@ -36,6 +36,8 @@ REFERENCE_HZ = Fraction(76_130_000)
 LAMPS = ("locked", "running", "armed", "reference", "pll", "blink")
 """What a lamp can show: clocks and pins locked, running, armed, reference good, PLL locked, oscillator runs."""
 
+_USB_PLAIN_READ_PORTS = 4
+"""Read ports of block RAMs without an output register in the library's USB device; the station has none."""
 _CHIPS = {
     "LFE5U-25F": "--25k",
     "LFE5U-45F": "--45k",
@@ -386,15 +388,8 @@ def ecp5_board(
             sdram=sdram is not None,
             probe=wiring.probe is not None,
         ),
-        plain_read_ports=_plain_read_ports(wiring),
+        plain_read_ports=0 if wiring.ulpi is None else _USB_PLAIN_READ_PORTS,
     )
-
-
-def _plain_read_ports(wiring: Ecp5Wiring) -> int:
-    """Read ports of block RAMs without an output register, as many as the present gateware has."""
-    link = 0 if wiring.ulpi is None else 4
-    entropy = 2 if wiring.rings else 0
-    return link + entropy
 
 
 def _facts(name: str, wiring: Ecp5Wiring, plan: ClockPlan) -> Any:

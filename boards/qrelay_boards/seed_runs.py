@@ -47,7 +47,7 @@ def stage_of(log: Path) -> str:
 
 def run_seeds(
     seeds: int,
-    run: Callable[[int], float],
+    run: Callable[[int, threading.Event], float],
     *,
     jobs: int,
     log_of: Callable[[int], Path],
@@ -55,10 +55,11 @@ def run_seeds(
     progress: Callable[[str], None],
     heartbeat_s: float = HEARTBEAT_S,
 ) -> None:
-    """Call ``run(seed)`` for seeds 1 to `seeds` in threads, `jobs` at once; it returns its processor time in seconds.
+    """Call ``run(seed, stop)`` for seeds 1 to `seeds` in threads, `jobs` at once.
 
-    `done` is called here, in the order in which seeds end, and `progress` with a line on the running ones from time to
-    time. Raises what the first failing run raised; seeds that have not begun are then left out.
+    It returns its processor time in seconds, and ends soon when `stop` is set. `done` is called here, in the order in
+    which seeds end, and `progress` with a line on the running ones from time to time. Raises what the first failing run
+    raised, or KeyboardInterrupt; the other seeds are then stopped or do not begin.
     """
     began: dict[int, float] = {}
     stop = threading.Event()
@@ -67,7 +68,7 @@ def run_seeds(
         if stop.is_set():
             return 0.0
         began[seed] = time.monotonic()
-        return run(seed)
+        return run(seed, stop)
 
     with ThreadPoolExecutor(jobs, thread_name_prefix="seed") as pool:
         running: dict[Future[float], int] = {pool.submit(begin, seed): seed for seed in range(1, seeds + 1)}
@@ -85,6 +86,5 @@ def run_seeds(
                     ]
                     progress(", ".join(states))
         finally:
-            # After an error or Ctrl-C nothing new begins; what runs is waited for.
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from importlib import metadata, resources
@@ -69,13 +70,20 @@ def _node() -> Path | None:
     return node if node.is_file() else None
 
 
-def run_tool(tool: str, arguments: Sequence[str], folder: Path, log: str, timeout_seconds: float = 7200) -> float:
+def run_tool(
+    tool: str,
+    arguments: Sequence[str],
+    folder: Path,
+    log: str,
+    timeout_seconds: float = 7200,
+    stop: threading.Event | None = None,
+) -> float:
     """Run a tool in `folder` with its output in the file `log` there; returns the processor time that it took, in s.
 
     Files in `arguments` are relative to `folder`: the tools see nothing else.
 
     Raises ToolError with the end of that output. Several may run at once, in threads; an exception in the waiting
-    thread ends the tool.
+    thread, or `stop`, ends the tool.
     """
     command = _command(tool)
     with (folder / log).open("w") as output:
@@ -91,9 +99,11 @@ def run_tool(tool: str, arguments: Sequence[str], folder: Path, log: str, timeou
             variable = _PACKAGED[tool][0]
             raise ToolError(f"{variable} names {command[0]!r}, which is not there") from None
         try:
-            code, seconds = _wait(process, timeout_seconds)
+            code, seconds = _wait(process, timeout_seconds, stop or threading.Event())
         except subprocess.TimeoutExpired:
             raise ToolError(f"{tool} took more than {timeout_seconds:g} s; see {log}") from None
+        except InterruptedError:
+            raise ToolError(f"{tool} was stopped; see {log}") from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -105,22 +115,25 @@ def run_tool(tool: str, arguments: Sequence[str], folder: Path, log: str, timeou
     return seconds
 
 
-def _wait(process: subprocess.Popen[bytes], timeout_seconds: float) -> tuple[int, float]:
+def _wait(process: subprocess.Popen[bytes], timeout_seconds: float, stop: threading.Event) -> tuple[int, float]:
     """Exit status and processor seconds of one process; unlike the wall's time the latter compares between busy hosts.
 
-    Where the system does not count by process, the seconds are those on the wall.
+    Where the system does not count by process, the seconds are those on the wall. Raises InterruptedError once `stop`
+    is set.
     """
     began = time.monotonic()
-    if not hasattr(os, "wait4"):
-        return process.wait(timeout_seconds), time.monotonic() - began
     while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage.ru_utime + usage.ru_stime
+        if hasattr(os, "wait4"):
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                return process.returncode, usage.ru_utime + usage.ru_stime
+        elif process.poll() is not None:
+            return process.returncode, time.monotonic() - began
         if time.monotonic() - began > timeout_seconds:
             raise subprocess.TimeoutExpired(process.args, timeout_seconds)
-        time.sleep(0.05)
+        if stop.wait(0.05):
+            raise InterruptedError
 
 
 def tool_versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from qrelay.protocol.entropy import CONDITIONING_KEY, KEY_PLACES
 
 from .aes import BLOCK_RAM, KEY_WORDS, ROUND_KEY_WORDS, ROUNDS, SBOX, Columns
+from .slow_read import ANY_ON_COLLISION, slow_read
 
 __all__ = ["CONDITIONING_PLACE", "AesCore", "CoreCommand", "expanded"]
 
@@ -123,9 +124,8 @@ class AesCore(wiring.Component):
             shape=32,
             depth=_PLACE_WORDS << _PLACE_BITS,
             init=[0] * conditioning + expanded(CONDITIONING_KEY),
-            attrs=BLOCK_RAM,
+            attrs=BLOCK_RAM | ANY_ON_COLLISION,
         )
-        key_read = keys.read_port()
         key_write = keys.write_port()
         m.submodules.sbox_low = low = Memory(shape=8, depth=256, init=SBOX, attrs=BLOCK_RAM)
         m.submodules.sbox_high = high = Memory(shape=8, depth=256, init=SBOX, attrs=BLOCK_RAM)
@@ -143,11 +143,11 @@ class AesCore(wiring.Component):
         asked = Signal(32, reset_less=True)
         once = Signal(32, reset_less=True)
         key_offset = Signal(range(_PLACE_WORDS))
-        key = Signal(32, reset_less=True)
         key_place = Signal(_PLACE_BITS)
-        m.d.comb += key_read.addr.eq(Cat(key_offset, key_place))
+        # No word is read in the clock in which it is written.
+        key = slow_read(m, keys, Cat(key_offset, key_place), name="key")
         m.d.comb += [port.addr.eq(asked.word_select(row, 8)) for row, port in enumerate(sbox)]
-        m.d.sync += [key_place.eq(place), once.eq(Cat(port.data for port in sbox)), key.eq(key_read.data)]
+        m.d.sync += [key_place.eq(place), once.eq(Cat(port.data for port in sbox))]
 
         write = Signal()
         write_offset = Signal(range(_PLACE_WORDS))

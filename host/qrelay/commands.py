@@ -255,7 +255,9 @@ def build_board(
 
     folder = out or Path("build") / name
     try:
-        result = board.build(out_dir=folder, seeds=seeds, free_running=free_running, jobs=jobs, progress=progress)
+        # The tools end with the build, also by SIGTERM.
+        with stop_on_signals(threading.Event(), started=threading.Event()):
+            result = board.build(out_dir=folder, seeds=seeds, free_running=free_running, jobs=jobs, progress=progress)
     except (RuntimeError, ValueError, OSError) as error:
         raise RunError(f"build of {name} failed: {error}") from error
     if as_json:

@@ -36,7 +36,7 @@ class Tools:
         """By seed, where it is not `MARGINS`."""
         self.used = {"TRELLIS_FF": 3}
 
-    def __call__(self, tool, arguments, folder, log):
+    def __call__(self, tool, arguments, folder, log, stop=None):
         self.called.append(tool)
         getattr(self, tool.replace("-", "_"))(arguments, folder, log)
         return 1.0
@@ -115,7 +115,7 @@ def test_a_netlist_that_lacks_something_leaves_no_bitstream(tools, tmp_path, ear
 
 
 def test_a_failing_tool_leaves_no_earlier_bitstream(tools, tmp_path, earlier, monkeypatch):
-    def failing(*arguments):
+    def failing(*arguments, **options):
         raise ToolError("yosys ended with status 1")
 
     monkeypatch.setattr(tools, "yosys", failing)

@@ -1,13 +1,24 @@
 """Seeds in parallel: how many at once, order of reports, failures, stage of a log."""
 
+import os
+import signal
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from qrelay_boards.seed_runs import NEXTPNR_BYTES, default_jobs, free_bytes, run_seeds, stage_of
 from qrelay_boards.toolchain import ToolError, run_tool
+
+
+def until(condition, timeout_s=120):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +57,7 @@ def test_every_seed_once_and_at_most_so_many_at_once():
     lock, together, most, calls = threading.Lock(), 0, 0, []
     both = threading.Barrier(2, timeout=20)
 
-    def run(seed):
+    def run(seed, stop):
         nonlocal together, most
         with lock:
             together += 1
@@ -66,13 +77,25 @@ def test_every_seed_once_and_at_most_so_many_at_once():
 def test_after_a_failure_no_seed_begins():
     begun = []
 
-    def run(seed):
+    def run(seed, stop):
         begun.append(seed)
         raise ToolError(f"seed {seed} failed")
 
     with pytest.raises(ToolError, match=r"^seed 1 failed$"):
         finished(5, run, jobs=1)
     assert len(begun) < 5
+
+
+def test_a_failing_seed_stops_the_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("NEXTPNR_ECP5", "sleep")
+
+    def run(seed, stop):
+        if seed == 2:
+            raise ToolError("seed 2 failed")
+        return run_tool("nextpnr-ecp5", ["600"], tmp_path, "log", stop=stop)
+
+    with pytest.raises(ToolError, match=r"^seed 2 failed$"):
+        finished(2, run, jobs=2)
 
 
 def test_running_seeds_are_reported(tmp_path):
@@ -84,7 +107,7 @@ def test_running_seeds_are_reported(tmp_path):
 
     log_of(1).write_text("Info: Packing IOs..\nInfo: Running main analytical placer\n")
 
-    def run(seed):
+    def run(seed, stop):
         assert go.wait(20)
         return 1.0
 
@@ -135,3 +158,33 @@ def test_tool_that_takes_too_long_is_ended(tmp_path, monkeypatch):
     monkeypatch.setenv("YOSYS", "sleep 60")
     with pytest.raises(ToolError, match=r"^yosys took more than 0.2 s; see log$"):
         run_tool("yosys", [], tmp_path, "log", timeout_seconds=0.2)
+
+
+def test_tool_that_is_told_to_stop_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setenv("YOSYS", "sleep 600")
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(ToolError, match=r"^yosys was stopped; see log$"):
+        run_tool("yosys", [], tmp_path, "log", stop=stop)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals between processes")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_tools_end_with_a_build_that_is_killed(tmp_path, number):
+    """`kill` reaches the build alone, unlike Ctrl-C in a terminal."""
+    tool = tmp_path / "tool.py"
+    tool.write_text("import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(600)\n")
+    build = subprocess.Popen(
+        [sys.executable, "-m", "qrelay", "build", "ulx3s-85f", "--out", "out"],
+        cwd=tmp_path,
+        env=os.environ | {"YOSYS": f"{sys.executable} {tool}"},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        pid = tmp_path / "out" / "pid"
+        until(lambda: pid.is_file() and pid.read_text())
+        build.send_signal(number)
+        assert build.wait(60) != 0
+    finally:
+        build.kill()
+    until(lambda: not Path(f"/proc/{pid.read_text()}").exists())
