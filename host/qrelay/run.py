@@ -3,15 +3,11 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from importlib import metadata
-from typing import Any
-
-import numpy as np
+from contextlib import suppress
 
 from .alignment import Alignment, align
 from .audit import AUDIT_SLOTS, AuditReport, check_audit, disclosed_slots
-from .bench import Bench, describe_identity
+from .bench import Bench
 from .board_sender import BoardSender
 from .board_sifting import BoardSifting
 from .choice_keys import SENDERS, BoardKey, ChoiceKey, make_board_keys, make_choice_keys
@@ -26,12 +22,12 @@ from .frame import FrameLayout
 from .histograms import Histograms, enable
 from .live_tally import LiveTally, Progress
 from .modulation import sender_lines
-from .protocol import PROTOCOL_HASH
 from .protocol.registers import LINES
 from .protocol.status import Alarm, State
 from .protocol.units import SLOTS_PER_BLOCK
 from .refusals import REFUSALS, why_refused
 from .run_folder import RecordedAnnouncements, RunFolder
+from .run_manifest import run_manifest
 from .sifting import DrawsChoices
 from .tdc_board import closer_hits
 from .tdc_offsets import subtract_offsets
@@ -166,78 +162,6 @@ class Run:
         self.sifting.end()
         return audits
 
-    def manifest(self, bench: Bench, audits: dict[str, AuditReport | None]) -> dict[str, Any]:
-        """Everything beside records and keys that the result depends on, and what a reader wants to know."""
-        alignment = self.alignment
-        return {
-            "versions": {"qrelay": metadata.version("qrelay"), "numpy": np.__version__},
-            "protocol_hash": f"{PROTOCOL_HASH:016x}",
-            "stations": {
-                name: {
-                    "url": board.url,
-                    **describe_identity(board.identity),
-                    "start_place": self.start_places.get(name),
-                    "calibrated_chains": list(bench.calibrated[name]),
-                    "tdc_offsets": self.subtraction.of_station() if name == "receiver" else None,
-                }
-                for name, board in self.boards.items()
-            },
-            "subtract_tdc_offsets": self.config.receiver.subtract_tdc_offsets,
-            "clock_warnings": bench.warnings(),
-            "injected_phase_rad": self._injected_phase(bench),
-            "alignment": {
-                "first_slot": alignment.first_slot,
-                "end_slot": alignment.end_slot,
-                "audit_slot": audit_slot(alignment),
-                "detector_delay_slots": list(alignment.detector_delay_slots),
-                "stations": {name: asdict(timing) for name, timing in alignment.stations.items()},
-            },
-            "keys": {
-                name: self.board_senders[name].manifest(f"{name}.draws", alignment.first_slot + self.slots_done)
-                if name in self.board_senders
-                else {
-                    "source": "host",
-                    "file": f"{name}.choice-key",
-                    "nonce": self.keys[name].nonce,
-                    "stream": self.keys[name].stream,
-                }
-                for name in SENDERS
-            },
-            "choices_end_slot": self._complete_until(),
-            "counters": self.counters,
-            "reference_missed": self.reference_missed,
-            "accounting": self.collector.accounting,
-            "not_accounted": self.collector.not_accounted,
-            "alarms": self.collector.alarms,
-            "histograms": self._histograms(),
-            "click_fines": self.collector.click_fines.tolist(),
-            "audit": {
-                name: None if report is None else {**asdict(report), "passed": report.passed}
-                for name, report in audits.items()
-            },
-            "audit_missing": self.audits_missing,
-            "seconds": self.seconds,
-            "stopped_by_hand": self.stopped,
-            "trouble": self.trouble,
-        }
-
-    def _complete_until(self) -> int | None:
-        """Slot from which on draws or announcements are missing; None if none are."""
-        ends = (self.sifting.end_slot, self.collector.unrecorded_slot)
-        return min((end for end in ends if end is not None), default=None)
-
-    def _histograms(self) -> dict[str, Any] | None:
-        if self.histograms is None or self.histograms.total is None:
-            return None
-        return {**self.config.histograms.model_dump(mode="json"), **self.histograms.total.to_json()}
-
-    def _injected_phase(self, bench: Bench) -> list[float] | None:
-        """Phase difference that a drifting twin really added, at places spread over the run; None without drift."""
-        ask = getattr(bench.twin, "injected_phase_rad", None)
-        if ask is None or not self.config.twin.phase_drift_rad_per_ms:
-            return None
-        return [float(phase) for phase in ask(np.linspace(0, self.slots_done, 4096).astype(np.int64))]
-
     def _board_sender(self, name: str, key: BoardKey) -> BoardSender:
         delay = self.alignment.stations[name].line_delay_slots
         return BoardSender(
@@ -339,6 +263,7 @@ def execute(
         return _execute_fast(config, config_text, on_progress, on_message, on_started, stop)
     with Bench(config, on_message) as bench:
         folder = RunFolder.create(config.output, config.name, config_text)
+        run: Run | None = None
         try:
             on_message(f"run folder {folder.path}")
             for warning in bench.warnings():
@@ -354,8 +279,10 @@ def execute(
                 audits = run.finish()
             except BaseException as error:
                 _abandon(bench, folder, error, on_message)
+                if run is not None and run.start_places:
+                    _keep_what_is_known(run, bench, error)
                 raise
-            manifest = run.manifest(bench, audits)
+            manifest = run_manifest(run, bench, audits)
             return conclude(folder, config, manifest, run.choices, run.collector.announcements, on_message)
         finally:
             folder.close()
@@ -367,6 +294,14 @@ def _abandon(bench: Bench, folder: RunFolder, error: BaseException, on_message: 
     folder.log("abandoned", message=str(error) or type(error).__name__, not_disarmed=left)
     for name, reason in left.items():
         on_message(f"warning: station {name} may still be armed or running: {reason}")
+
+
+def _keep_what_is_known(run: Run, bench: Bench, error: BaseException) -> None:
+    """Write the manifest of a run that began and ends without a result, so that its records can be analysed."""
+    run.trouble = f"abandoned: {str(error) or type(error).__name__}"
+    run.folder.release_reserve()
+    with suppress(RunFolderError):
+        run.folder.write_json("manifest.json", run_manifest(run, bench, {}))
 
 
 def _execute_fast(

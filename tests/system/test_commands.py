@@ -209,7 +209,7 @@ def test_a_signal_ends_a_run_cleanly(tmp_path, number, as_json):
 
 
 def test_further_signals_interrupt_the_end_of_a_run_and_lose_no_record(tmp_path):
-    """The first lets the run end, the others are for who will not wait for that: no result then, but the records."""
+    """The first lets the run end, the others are for who will not wait for that: no result, but all to make it from."""
     with running("demo", "--slots", MORE_SLOTS_THAN_ANYONE_WAITS_FOR, "--output", tmp_path) as process:
         wait_until(lambda: recording(tmp_path), process)
         for _ in range(3):
@@ -221,6 +221,9 @@ def test_further_signals_interrupt_the_end_of_a_run_and_lose_no_record(tmp_path)
     folder = the_run_folder(tmp_path)
     assert (folder / "result.json").exists() == (process.returncode == 0)
     assert len(read_announcements(folder).slots) > 0
+    anew = analysed_anew(folder)
+    assert anew["partial"] is True
+    assert 0 < anew["sifted"] < anew["slots"] < MORE_SLOTS_THAN_ANYONE_WAITS_FOR
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])

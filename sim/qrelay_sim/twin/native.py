@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -57,6 +58,7 @@ _COMPILER_FLAGS = (
 )
 _FAST_LEVEL, _SLOW_LEVEL = "-O2", "-O0"
 """Verilator keeps apart what runs only once, which takes the compiler longest to optimise."""
+_LOCK_POLL_S = 0.1
 _FOR_THIS_PROCESSOR = ("-march=native",) if platform.machine() in ("x86_64", "AMD64") else ()
 """An eighth faster. A library in a cache that several machines mount is of those with the same processor."""
 
@@ -228,11 +230,17 @@ def _only_one(lock: Path, progress: Progress) -> Iterator[None]:
         except ImportError:
             pass
         else:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                progress("twin: waiting for another process that compiles it")
-                fcntl.flock(file, fcntl.LOCK_EX)
+            said = False
+            while True:
+                # Asked again and again: a signal just before a wait without an end would not end it.
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not said:
+                        progress("twin: waiting for another process that compiles it")
+                    said = True
+                    time.sleep(_LOCK_POLL_S)
         yield
 
 
