@@ -111,6 +111,12 @@ class BoardSifting:
         """Erase all keys if sifting has ended. If it has not, all stay on their boards: only they can tell the rest."""
         if self.all_answered:
             self.erase()
+        else:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Leave the keys on their boards, unless sifting has ended."""
+        if self.all_answered:
             return
         count = sum(map(len, self._pending))
         why = f"{count} announcements are not answered" if count else "sifting did not come to its end"

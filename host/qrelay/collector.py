@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -56,11 +57,15 @@ class Collector:
         self._sampling = config.events.clicks == "sample"
         self._sample = config.events.click_sample
         self._clicks = 0
-        self._announcements: list[Announcements] = []
         self._received = {name: [0] * len(RecordKind) for name in boards}
         self._not_recorded = {name: [0] * len(RecordKind) for name in boards}
-        self.unrecorded_slot: int | None = None
+        # Records are taken in a thread of its own: an interrupt of whoever waits for it does not part a block from its
+        # account, and whoever comes after it queues behind.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
+        self._unrecorded_slot: int | None = None
         """First slot of which the disk did not take an announcement; None if it took all."""
+        self._recorded_until = first_slot
+        """Slot behind the last announcement that is recorded."""
         self.click_fines = np.zeros((DETECTORS, FINES_PER_SLOT), np.int64)
         """Recorded clicks [detector, fine]."""
         self.accounting: dict[str, dict[str, Any]] = {}
@@ -70,9 +75,7 @@ class Collector:
 
     def drain(self) -> None:
         """Take what has arrived. Raises LinkClosed if a station is lost, RunFolderError if the disk is full."""
-        for station in self._boards:
-            for kind in RecordKind:
-                self._take(station, kind)
+        self.take_what_is_here()
         for station, board in self._boards.items():
             if board.link.failure is not None:
                 raise LinkError(f"station {station} is lost: {board.link.failure}; what was taken before is kept")
@@ -102,6 +105,9 @@ class Collector:
         return statistics.lost_records[kind] + statistics.discarded_records[kind]
 
     def _take(self, station: str, kind: RecordKind) -> None:
+        self._thread.submit(self._take_here, station, kind).result()
+
+    def _take_here(self, station: str, kind: RecordKind) -> None:
         records = self._boards[station].take(kind)
         if len(records):
             self._keep(station, kind, records)
@@ -155,9 +161,22 @@ class Collector:
                 + "; its records are not accounted for, what was taken before is kept"
             )
 
-    def announcements(self) -> Announcements:
-        """All successes as an untrusted node publishes them: slot and outcome, in order of slots."""
-        return Announcements.joined(self._announcements).ordered()
+    def take_what_is_here(self) -> None:
+        """Record what the host has received already, without asking a station. Raises RunFolderError."""
+        for station in self._boards:
+            for kind in RecordKind:
+                self._take(station, kind)
+
+    @property
+    def end_slot(self) -> int | None:
+        """Slot from which on announcements may be missing; None if each that the receiver made is accounted for.
+
+        Counters of the receiver may cover more than that: what was queued or on its way when it was lost.
+        """
+        account = self.accounting.get("receiver", {}).get("success")
+        closed = account is not None and not account["unaccounted"] and not account["waiting"]
+        ends = [end for end in (self._unrecorded_slot, None if closed else self._recorded_until) if end is not None]
+        return min(ends, default=None)
 
     def _keep(self, station: str, kind: RecordKind, records: RecordArray) -> None:
         try:
@@ -166,12 +185,12 @@ class Collector:
             self._not_recorded[station][kind] += len(records)
             if kind == RecordKind.SUCCESS:
                 slot = int(records["slot"].min())
-                self.unrecorded_slot = slot if self.unrecorded_slot is None else min(slot, self.unrecorded_slot)
+                self._unrecorded_slot = slot if self._unrecorded_slot is None else min(slot, self._unrecorded_slot)
             raise
         self._received[station][kind] += len(records)
         if kind == RecordKind.SUCCESS:
             part = Announcements(records["slot"].copy(), records["outcome"].copy())
-            self._announcements.append(part)
+            self._recorded_until = max(self._recorded_until, int(part.slots.max()) + 1)
             self._sink.add(part.between(self._first_slot, 1 << 48))
         elif kind == RecordKind.KEY and station in self._key_spans:
             spans = key_spans(records)

@@ -58,7 +58,7 @@ class Link(ClosedAtExit):
         self.timeout_s = timeout_s
         self.attempts = attempts
         self._port = port
-        self._decoder = PacketDecoder()
+        self._decoder = PacketDecoder(self._answer)
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
@@ -254,8 +254,7 @@ class Link(ClosedAtExit):
                 return
             if chunk:
                 with self._arrived:
-                    for payload in self._decoder.feed(chunk):
-                        self._answer(payload)
+                    self._decoder.feed(chunk)
                     self._limit()
                     self._arrived.notify_all()
 
@@ -278,7 +277,7 @@ class Link(ClosedAtExit):
     def _limit(self) -> None:
         for kind, bodies in enumerate(self._decoder.bodies):
             # A body has at most 232 bytes, so the sum is only taken where the limit may be reached.
-            if len(bodies) * 232 > _PENDING_LIMIT_BYTES:
+            if len(bodies) * 232 > _PENDING_LIMIT_BYTES and sum(map(len, bodies)) > _PENDING_LIMIT_BYTES:
                 half = len(bodies) // 2
                 self.statistics.discarded_records[kind] += sum(map(len, bodies[:half])) // 8
                 del bodies[:half]

@@ -1,6 +1,7 @@
 """From bytes of the link to answers and event records; no input or output of its own."""
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cobs import cobs
@@ -40,10 +41,12 @@ class LinkStatistics:
 class PacketDecoder:
     """Cuts a byte stream into packets, checks them and keeps account of event records.
 
-    A cut or damaged frame is counted and skipped; the next zero byte starts afresh.
+    A cut or damaged frame is counted and skipped; the next zero byte starts afresh. `on_answer` is called with the
+    payload (kind, sequence, body, CRC) of each answer once all that came before it in the stream is accounted for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_answer: Callable[[bytes], None] = lambda payload: None) -> None:
+        self._on_answer = on_answer
         self.statistics = LinkStatistics()
         self.bodies: list[list[bytes]] = [[] for _ in range(_KINDS)]
         """Record bytes per kind, as received; whoever takes them clears the list."""
@@ -52,14 +55,20 @@ class PacketDecoder:
         self._sequence: int | None = None
 
     def expect_from_zero(self) -> None:
-        """The station has just been armed: its running counts start at zero and its sequence may jump."""
-        self._expected = [0] * _KINDS
+        """The station has just been armed: its running counts start at zero and its sequence may jump.
+
+        Records of before that nobody took are forgotten: they belong to no run of this host.
+        """
+        self._expected[:] = [0] * _KINDS
         self._sequence = None
+        for kind in range(_KINDS):
+            self.bodies[kind] = []
         self.statistics.records = [0] * _KINDS
         self.statistics.lost_records = [0] * _KINDS
+        self.statistics.discarded_records = [0] * _KINDS
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Take received bytes; return the payloads (kind, sequence, body, CRC) of answers among them, in order."""
+    def feed(self, chunk: bytes) -> None:
+        """Take received bytes."""
         statistics = self.statistics
         statistics.bytes_received += len(chunk)
         frames = (self._carry + chunk).split(b"\0")
@@ -67,7 +76,6 @@ class PacketDecoder:
         if len(self._carry) > MAX_PACKET_BYTES + 1:
             # No frame is that long: keep one byte so that the rest of it, up to the next zero, is dropped as well.
             self._carry = self._carry[: MAX_PACKET_BYTES + 2]
-        answers = []
         decode, crc32, from_bytes = cobs.decode, zlib.crc32, int.from_bytes
         expected, bodies = self._expected, self.bodies
         for frame in frames:
@@ -99,10 +107,9 @@ class PacketDecoder:
                 self._sequence = (payload[1] + 1) & 0xFF
                 bodies[kind].append(body)
             elif payload[0] & 0x80:
-                answers.append(payload)
+                self._on_answer(payload)
             else:
                 statistics.unknown_packets += 1
-        return answers
 
     def _account(self, kind: int, running: int) -> None:
         expected = self._expected[kind]

@@ -84,6 +84,8 @@ class Run:
         """By sender: why there is no audit, though the run was long enough for it."""
         self.trouble: str | None = None
         self.stopped = False
+        self.stopped_slot: int | None = None
+        """Slot up to which all stations were known to run, if one stopped by itself."""
         self.slots_done = 0
         self.seconds = 0.0
 
@@ -117,20 +119,20 @@ class Run:
     def collect(self, on_progress: Callable[[Progress], None], stop: threading.Event) -> None:
         """Take records until the run is over or `stop` is set. Ends early, with `trouble`, if a station is lost."""
         began = moved = time.monotonic()
+        last_slot = 0
         try:
             while not stop.is_set():
                 # Read first: what follows then holds everything up to the end.
-                finished = State.FINISHED in self.boards["receiver"].state()
+                finished = State.FINISHED in self._states()["receiver"]
                 self.collector.drain()
                 self.sifting.proceed(self.collector, audit_over=self._audit_over())
                 slot = self.boards["receiver"].read("timebase.slot_now")
                 now = time.monotonic()
-                done = max(0, slot - self.alignment.first_slot)
-                if done > self.slots_done or slot < self.alignment.first_slot:
-                    self.slots_done = done
-                    moved = now
+                if slot != last_slot:
+                    moved, last_slot = now, slot
+                self.slots_done = done = max(self.slots_done, slot - self.alignment.first_slot)
                 self.seconds = now - began
-                self.counters = self.boards["receiver"].counters()
+                self._latch_counters()
                 if self.histograms is not None:
                     self.histograms.keep_up()
                 clicks = sum(self.counters[f"clicks_{i}"] for i in range(4))
@@ -199,6 +201,27 @@ class Run:
         if refused:
             raise RunError(why_refused(name, self.boards[name], refused))
 
+    def _states(self) -> dict[str, State]:
+        """State of each station. Raises LinkError or RunError naming one that is lost, or stopped by itself.
+
+        That is where its clock was lost, or it was reset: what the others announced since the question before is not
+        known to have been light of this run.
+        """
+        states = {}
+        for name, board in self.boards.items():
+            try:
+                states[name] = state = board.state()
+            except LinkError as error:
+                raise LinkError(f"station {name} is lost: {error}; what was taken before is kept") from error
+            if not state & (State.RUNNING | State.FINISHED):
+                self.stopped_slot = self.alignment.first_slot + self.slots_done
+                alarms = ", ".join(self.boards[name].alarms().names()) or "none, so it was reset"
+                raise RunError(
+                    f"station {name} stopped by itself after slot {self.stopped_slot} (alarms: {alarms}); the result "
+                    "ends there; look at its power and reference clock, then start again"
+                )
+        return states
+
     def _attempt(self, action: Callable[[], object]) -> None:
         try:
             action()
@@ -208,9 +231,15 @@ class Run:
             self.folder.log("trouble", message=str(error))
 
     def _read_counters(self) -> None:
+        self._latch_counters()
         receiver = self.boards["receiver"]
-        self.counters = receiver.counters() | closer_hits(receiver, len(self.config.receiver.detectors))
+        self.counters |= closer_hits(receiver, len(self.config.receiver.detectors))
         self.reference_missed = receiver.read("reference.missed")
+
+    def _latch_counters(self) -> None:
+        counters = self.boards["receiver"].counters()
+        if counters["slots"] >= self.counters.get("slots", 0):  # not where the board was reset
+            self.counters = counters
 
     def _audit(self, name: str) -> AuditReport | None:
         """Outcome of a sender's audit; None where it is not complete, which is noted if the run was long enough."""
@@ -283,7 +312,8 @@ def execute(
                     _keep_what_is_known(run, bench, error)
                 raise
             manifest = run_manifest(run, bench, audits)
-            return conclude(folder, config, manifest, run.choices, run.collector.announcements, on_message)
+            recorded = RecordedAnnouncements(folder.path)
+            return conclude(folder, config, manifest, run.choices, lambda: recorded, on_message)
         finally:
             folder.close()
 
@@ -300,6 +330,9 @@ def _keep_what_is_known(run: Run, bench: Bench, error: BaseException) -> None:
     """Write the manifest of a run that began and ends without a result, so that its records can be analysed."""
     run.trouble = f"abandoned: {str(error) or type(error).__name__}"
     run.folder.release_reserve()
+    run.sifting.abandon()
+    with suppress(RunFolderError):
+        run.collector.take_what_is_here()
     with suppress(RunFolderError):
         run.folder.write_json("manifest.json", run_manifest(run, bench, {}))
 

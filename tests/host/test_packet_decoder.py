@@ -15,8 +15,10 @@ def test_any_cut_of_the_stream_gives_the_same():
     packets = [event(0, 0, 0, 3), frame_packet(PacketKind.READ_DATA, 7, b"abcd"), event(1, 1, 0, 29), event(0, 2, 3, 1)]
     stream = b"".join(packets)
     for size in (1, 2, 7, 100, len(stream)):
-        decoder = PacketDecoder()
-        answers = [a for i in range(0, len(stream), size) for a in decoder.feed(stream[i : i + size])]
+        answers = []
+        decoder = PacketDecoder(answers.append)
+        for i in range(0, len(stream), size):
+            decoder.feed(stream[i : i + size])
         assert [(a[0], a[1], a[2:-4]) for a in answers] == [(PacketKind.READ_DATA, 7, b"abcd")]
         assert decoder.statistics.records[:2] == [4, 29]
         assert decoder.statistics.damaged_frames == 0
@@ -39,6 +41,19 @@ def test_the_first_packet_after_arm_may_be_lost_too():
     decoder.expect_from_zero()
     decoder.feed(event(0, 6, 29, 1))
     assert decoder.statistics.lost_records[0] == 29
+
+
+@pytest.mark.parametrize("size", [1, 50, 10_000])
+def test_counts_begin_anew_at_the_answer_to_arm_wherever_the_stream_is_cut(size):
+    """What came before it and was not taken is of an earlier run; all that follows is of this one."""
+    decoder = PacketDecoder(lambda payload: decoder.expect_from_zero())
+    arm_done = frame_packet(PacketKind.WRITE_DONE, 1, b"\1")
+    stream = event(0, 4, 700, 9) + event(4, 5, 0, 1) + arm_done + event(0, 6, 0, 5) + event(0, 7, 5, 2)
+    for i in range(0, len(stream), size):
+        decoder.feed(stream[i : i + size])
+    assert [len(b"".join(bodies)) // 8 for bodies in decoder.bodies[:5]] == [7, 0, 0, 0, 0]
+    assert decoder.statistics.records[:5] == [7, 0, 0, 0, 0]
+    assert decoder.statistics.lost_records == [0] * len(RecordKind)
 
 
 def test_running_counts_wrap():
@@ -69,23 +84,27 @@ def test_every_single_bit_flip_is_noticed():
 
 
 def test_random_bytes_are_counted_and_leave_the_decoder_working():
-    decoder = PacketDecoder()
+    answers = []
+    decoder = PacketDecoder(answers.append)
     noise = random.Random(1).randbytes(200_000)
     for i in range(0, len(noise), 1000):
         decoder.feed(noise[i : i + 1000])
     assert decoder.statistics.damaged_frames > 500
     decoder.feed(b"\0")
-    assert decoder.feed(frame_packet(PacketKind.WRITE_DONE, 1, b"\1"))
+    decoder.feed(frame_packet(PacketKind.WRITE_DONE, 1, b"\1"))
+    assert len(answers) == 1
 
 
 def test_an_endless_frame_takes_no_memory():
-    decoder = PacketDecoder()
+    answers = []
+    decoder = PacketDecoder(answers.append)
     for _ in range(100):
         decoder.feed(b"\x55" * 10_000)
     assert len(decoder._carry) < 1000
     decoder.feed(b"\0")
     assert decoder.statistics.damaged_frames == 1
-    assert decoder.feed(frame_packet(PacketKind.WRITE_DONE, 1, b"\1"))
+    decoder.feed(frame_packet(PacketKind.WRITE_DONE, 1, b"\1"))
+    assert len(answers) == 1
 
 
 @pytest.mark.benchmark(group="link")
