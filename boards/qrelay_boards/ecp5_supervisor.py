@@ -187,8 +187,11 @@ class Supervisor(wiring.Component):
         m.d.comb += lock_event.event.eq(self.started & ~lock)
 
         waited = Signal(range(self.relock_clocks + self.RESET_CLOCKS))
-        m.d.comb += self.pll_reset.eq(waited >= self.relock_clocks)
-        with m.If(~self.reference_good | lock & ~self.pll_reset):
+        resetting = Signal()
+        m.d.comb += resetting.eq(waited >= self.relock_clocks)
+        # From a register: the PLL takes even the shortest pulse.
+        m.d.osc += self.pll_reset.eq(resetting)
+        with m.If(~self.reference_good | lock & ~resetting):
             m.d.osc += waited.eq(0)
         with m.Elif(waited == self.relock_clocks + self.RESET_CLOCKS - 1):
             m.d.osc += waited.eq(0)

@@ -1,6 +1,6 @@
 """Keys made on board: from raw samples to the keystream, kept until told otherwise, then erased."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -60,7 +60,7 @@ class KeyKeeper(wiring.Component):
         The host loads a key of its own into the keystream.
     core : Out(CoreUser)
     prepare, scrub, unload : Out(1)
-        To the keystream: see there; `unload` is its `load`.
+        To the keystream: see there.
     settled : In(1)
         Of the keystream.
     zero, zero_address : Out(1), Out(3)
@@ -125,11 +125,18 @@ class KeyKeeper(wiring.Component):
 
         make = Signal()
         erase = Signal(KEY_PLACES)
-        with m.If(self.config.make | (self.interval & ~self.making)):
+        with m.If((self.config.make | self.interval) & ~self.making):
             m.d.sync += make.eq(1)
-        with m.If(self.config.erase.any()):
-            refused = Const(1, 1) << current & Mux(self.in_use & self.on_board, self.config.erase, 0)
-            m.d.sync += [erase.eq(erase | (self.config.erase & ~refused)), self.erase_refused.eq(refused.any())]
+        # The key in use is spared, whether it was in use when its erasure was ordered or is by now.
+        spared = Signal(KEY_PLACES)
+        erased = Signal(KEY_PLACES)
+        wanted = erase | self.config.erase
+        m.d.comb += spared.eq(Mux(self.in_use & self.on_board, 1 << current, 0))
+        m.d.sync += erase.eq(wanted & ~spared & ~erased)
+        with m.If((wanted & spared).any()):
+            m.d.sync += self.erase_refused.eq(1)
+        with m.Elif(self.config.erase.any()):
+            m.d.sync += self.erase_refused.eq(0)
         with m.If(self.host_load):
             m.d.sync += self.on_board.eq(0)
         usable = Signal()
@@ -175,7 +182,8 @@ class KeyKeeper(wiring.Component):
                 m.next = "ZERO"
 
         def after_erase():
-            m.d.sync += [self.keys.eq(self.keys & ~(1 << new)), erase.eq(erase & ~(1 << new))]
+            m.d.comb += erased.eq(1 << new)
+            m.d.sync += self.keys.eq(self.keys & ~(1 << new))
             with m.If(dropping):
                 m.d.sync += [dropping.eq(0), self.making.eq(0), self.not_made.eq(1)]
                 m.next = "IDLE"
@@ -187,9 +195,9 @@ class KeyKeeper(wiring.Component):
             with m.State("IDLE"):
                 m.d.comb += self.busy.eq(make | erase.any() | self.config.make | self.config.erase.any())
                 m.d.sync += [gathered.eq(0), bits.eq(0), blocks.eq(0), half.eq(0)]
-                with m.If(erase.any()):
+                with m.If((erase & ~spared).any()):
                     for candidate in reversed(range(KEY_PLACES)):
-                        with m.If(erase[candidate]):
+                        with m.If(erase[candidate] & ~spared[candidate]):
                             m.d.sync += [
                                 new.eq(candidate),
                                 emptied.eq(self.on_board & (current == candidate)),
@@ -242,9 +250,16 @@ class KeyKeeper(wiring.Component):
                     with m.Else():
                         m.next = "IDLE"
             with m.State("SELECTED"):
+                # Without a key on board the station does not arm; what was armed until that took effect keeps its key.
+                m.d.sync += words.eq(words + 1)
                 with m.If(emptied):
                     m.d.sync += self.on_board.eq(0)
-                m.next = "ERASE"
+                with m.If(words == _KEY_WORDS - 1):
+                    m.next = "ERASE"
+                    with m.If(emptied & self.in_use):
+                        m.d.comb += erased.eq(1 << new)
+                        m.d.sync += [self.on_board.eq(1), emptied.eq(0), self.erase_refused.eq(1)]
+                        m.next = "IDLE"
             run(CoreCommand.ERASE, after_erase)
             with m.State("SCRUB"):
                 m.d.sync += self.scrub.eq(1)

@@ -52,6 +52,9 @@ class Keystream(wiring.Component):
     new key takes any nonce. `scrub` expands beside the key in use without a change, to overwrite what was there. Until
     `settled` neither may be given again; `config.load` ends both.
 
+    No key. `unload` acts like `config.load` on what the key window then holds, but that is no key: the stream stops,
+    and `ready` stays low until the next `config.load` or change, as after reset.
+
     Freshness. `fresh` says that `go` may be given: key expanded, `config.enable` set, and `config.nonce` larger than
     the last nonce that a `go` used under this key; a newly loaded key takes any nonce. It follows nonce and enable by
     one word and falls in the word after `go`. `go` without `fresh` starts nothing, and stops what runs. `go` with
@@ -73,7 +76,7 @@ class Keystream(wiring.Component):
         Stop at once; also wins over a `go` in the same word. A stopped keystream soon toggles nothing.
     start_slot : In(48)
         A multiple of 8 (bits 2:0 are ignored).
-    prepare, scrub : In(1)
+    prepare, scrub, unload : In(1)
         One word.
     settled : Out(1)
         Nothing is being prepared or scrubbed.
@@ -94,6 +97,7 @@ class Keystream(wiring.Component):
     start_slot: In(SLOT_BITS)
     prepare: In(1)
     scrub: In(1)
+    unload: In(1)
     settled: Out(1)
     first: Out(1)
     first_slot: Out(SLOT_BITS)
@@ -116,13 +120,16 @@ class Keystream(wiring.Component):
         m.submodules.key_store = key_store = Memory(shape=32, depth=window("key").depth, init=[])
         key_write = key_store.write_port()
         key_read = key_store.read_port(domain="comb")
+        load = Signal()
+        has_key = Signal()
         m.d.comb += [
             key_write.addr.eq(self.key.address),
             key_write.data.eq(self.key.value),
             key_write.en.eq(self.key.enable),
             key_read.addr.eq(expansion.key_index),
             expansion.key_word.eq(key_read.data),
-            expansion.load.eq(self.config.load | self.prepare | self.scrub),
+            load.eq(self.config.load | self.unload),
+            expansion.load.eq(load | self.prepare | self.scrub),
             pipeline.keys.eq(expansion.keys),
         ]
         # A block needs round key n three clocks after round key n - 1: its bank travels along with it.
@@ -136,7 +143,7 @@ class Keystream(wiring.Component):
         m.d.comb += [
             expansion.bank.eq(bank ^ beside),
             expansion.shown.eq(Cat(bank, travelling)[::ROUND_CLOCKS]),
-            self.ready.eq(Mux(beside, was_ready, expansion.ready)),
+            self.ready.eq(has_key & Mux(beside, was_ready, expansion.ready)),
             self.settled.eq(~beside),
         ]
 
@@ -145,7 +152,7 @@ class Keystream(wiring.Component):
         filling = Signal(range(Aes256Pipeline.latency))
         full = Signal()
         starting = Signal()
-        m.d.comb += starting.eq(self.go & self.fresh & ~self.halt & ~self.config.load)
+        m.d.comb += starting.eq(self.go & self.fresh & ~self.halt & ~load)
 
         # The nonce that was found fresh is the one that is used, whatever is written in between.
         nonce = Signal(64)
@@ -154,14 +161,10 @@ class Keystream(wiring.Component):
         m.d.sync += [
             nonce.eq(self.config.nonce),
             self.fresh.eq(
-                self.ready
-                & self.config.enable
-                & (~any_used | (self.config.nonce > nonce_used))
-                & ~starting
-                & ~self.config.load
+                self.ready & self.config.enable & (~any_used | (self.config.nonce > nonce_used)) & ~starting & ~load
             ),
         ]
-        with m.If(self.config.load | (change & ~active)):
+        with m.If(load | (change & ~active)):
             m.d.sync += any_used.eq(0)
         with m.Elif(starting):
             m.d.sync += [nonce_used.eq(nonce), any_used.eq(1)]
@@ -197,16 +200,16 @@ class Keystream(wiring.Component):
         first_block = self.start_slot[SLOT_BITS - FULL_BLOCK_BITS :][: self._block_bits]
         at_last = Signal()
         m.d.sync += at_last.eq(block == last_block)
-        stopping = self.go | self.halt | self.config.load | (active & phase & at_last)
+        stopping = self.go | self.halt | load | (active & phase & at_last)
         # Row 14 is written in the clock after `ready` rises, and read 42 clocks after a change.
-        may_change = ~self.go & ~self.config.load & (~active | (phase & ~stopping))
+        may_change = ~self.go & ~load & (~active | (phase & ~stopping))
         m.d.comb += change.eq(changing & expansion.ready & may_change)
-        with m.If(self.config.load):
-            m.d.sync += [beside.eq(0), changing.eq(0)]
+        with m.If(load):
+            m.d.sync += [beside.eq(0), changing.eq(0), has_key.eq(~self.unload)]
         with m.Elif(self.prepare | self.scrub):
             m.d.sync += [beside.eq(1), changing.eq(self.prepare), was_ready.eq(self.ready)]
         with m.Elif(beside & expansion.ready & (change | ~changing)):
-            m.d.sync += [beside.eq(0), changing.eq(0), bank.eq(bank ^ changing)]
+            m.d.sync += [beside.eq(0), changing.eq(0), bank.eq(bank ^ changing), has_key.eq(has_key | changing)]
         m.d.sync += [
             self.first.eq(starting | (change & active)),
             self.first_slot[BLOCK_PLACE_BITS:].eq(Mux(starting, first_block, block + 1)),

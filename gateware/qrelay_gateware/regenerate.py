@@ -90,7 +90,9 @@ class Regenerator(wiring.Component):
         draw = Array(draws[n] for n in range(SLOTS_PER_BLOCK))[slot[:BLOCK_PLACE_BITS]]
         known = Signal()
         m.d.sync += known.eq(Array(self.keys)[self.config.regenerate_place])
-        with m.FSM():
+        # `regenerate` in the middle of an answer: that answer is one to a question of before, and counts for nothing.
+        stale = Signal()
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 with m.If((left != 0) & ~self.config.regenerate.any()):
                     m.next = "READ"
@@ -108,10 +110,15 @@ class Regenerator(wiring.Component):
                     m.d.sync += [answer_write.data.draw.eq(Mux(known, draw, 0)), answer_write.data.answered.eq(known)]
                     m.next = "WRITE"
             with m.State("WRITE"):
-                m.d.comb += answer_write.en.eq(1)
-                m.d.sync += [self.answered.eq(self.answered + 1), left.eq(left - 1)]
+                with m.If(~stale):
+                    m.d.comb += answer_write.en.eq(1)
+                    m.d.sync += [self.answered.eq(self.answered + 1), left.eq(left - 1)]
+                m.d.sync += stale.eq(0)
                 m.next = "IDLE"
-        # Begins anew also in the middle of an answer, whose result then goes to the first entry, to be overwritten.
         with m.If(self.config.regenerate.any()):
-            m.d.sync += [left.eq(self.config.regenerate), self.answered.eq(0)]
+            m.d.sync += [
+                left.eq(self.config.regenerate),
+                self.answered.eq(0),
+                stale.eq(~(fsm.ongoing("IDLE") | fsm.ongoing("WRITE"))),
+            ]
         return m

@@ -217,7 +217,7 @@ class Station(wiring.Component):
             may_arm.eq(
                 self.clock_locked & (~bank.config_keystream.enable | (keystream.fresh & ~unhealthy & ~wrong_key))
             ),
-            arm_refused.eq(system.arm & ~may_arm),
+            arm_refused.eq(system.arm & ~may_arm & ~timebase.armed & ~timebase.running),
             timebase.arm.eq(arm),
             timebase.disarm.eq(system.disarm | ~self.clock_locked),
             timebase.start.eq(system.start),
@@ -274,7 +274,8 @@ class Station(wiring.Component):
         host_load = Signal()
         m.d.comb += [
             host_load.eq(bank.config_keystream.load & ~made_here),
-            keystream.config.load.eq(host_load | entropy.unload),
+            keystream.config.load.eq(host_load),
+            keystream.unload.eq(entropy.unload),
             keystream.key.address.eq(Mux(entropy.key.enable, entropy.key.address, bank.table_key.address)),
             keystream.key.value.eq(Mux(entropy.key.enable, entropy.key.value, bank.table_key.value)),
             keystream.key.enable.eq(entropy.key.enable | (bank.table_key.enable & ~made_here)),
