@@ -81,29 +81,39 @@ class Bench:
         await self.until(lambda: self.status("health") & 2, SAMPLE_WORDS * 1100)
 
     async def make(self):
-        """Order a key and wait; returns the samples that it ought to be made of."""
+        """Order a key and wait; returns the word from which on its samples count."""
         first_word = self.word + 2
         await self.strobe("make")
         await self.words(4)
         await self.until(lambda: not self.status("key_state") & MAKING, 40_000)
         await self.words(20)
-        return used_samples(self.samples, first_word)
+        return first_word
 
     async def regenerate(self, place, nonce, stream, slots):
         ctx, block = self.ctx, self.block
         base = min(slots)
         for name, value in (("place", place), ("nonce", nonce), ("stream", stream), ("base", base)):
             ctx.set(block.config[f"regenerate_{name}"], value)
-        for address, slot in enumerate(slots):
+        await self.pose(slot - base for slot in slots)
+        await self.strobe("regenerate", len(slots))
+        return await self.answers(len(slots))
+
+    async def pose(self, offsets):
+        """Write the questions."""
+        ctx, block = self.ctx, self.block
+        for address, offset in enumerate(offsets):
             ctx.set(block.offsets.address, address)
-            ctx.set(block.offsets.value, slot - base)
+            ctx.set(block.offsets.value, offset)
             ctx.set(block.offsets.enable, 1)
             await self.words()
         ctx.set(block.offsets.enable, 0)
-        await self.strobe("regenerate", len(slots))
-        await self.until(lambda: self.status("answered") == len(slots), 200 * len(slots) + 1000)
+
+    async def answers(self, count):
+        """Wait for the answers and read them."""
+        ctx, block = self.ctx, self.block
+        await self.until(lambda: self.status("answered") == count, 200 * count + 1000)
         answers = []
-        for address in range(len(slots)):
+        for address in range(count):
             ctx.set(block.answer_address, address)
             await self.words(2)
             answers.append(ctx.get(block.answer_value))
@@ -120,6 +130,12 @@ def run(scenario, seed=1):
     simulator.add_clock(1e-6)
     simulator.add_testbench(go)
     simulator.run()
+
+
+@pytest.fixture
+def short_keys(monkeypatch):
+    """A key takes two blocks of samples, not thirty-two: half a minute of simulation less."""
+    monkeypatch.setattr("qrelay_gateware.keys.CONDITIONING_BLOCKS", 1)
 
 
 def used_samples(levels, first_word):
@@ -147,7 +163,7 @@ def test_a_key_is_made_of_the_samples_and_answers_for_its_slots():
         assert bench.not_made == 1
         assert bench.status("keys") == 0
         await bench.healthy()
-        samples = await bench.make()
+        samples = used_samples(bench.samples, await bench.make())
         key = conditioned(samples)
         assert bench.key == key
         assert bench.events == ["prepare"]
@@ -209,10 +225,9 @@ def test_reasons_to_make_no_key(why):
     run(scenario)
 
 
-def test_interval_in_a_run_places_and_the_key_in_use(monkeypatch):
+@pytest.mark.usefixtures("short_keys")
+def test_interval_in_a_run_places_and_the_key_in_use():
     """Keys at an interval until every place is taken; the key in use stays while the station runs."""
-    # Half a minute of simulation less: a key of this test takes two blocks, not thirty-two.
-    monkeypatch.setattr("qrelay_gateware.keys.CONDITIONING_BLOCKS", 1)
 
     async def scenario(bench):
         await bench.healthy()
@@ -249,6 +264,120 @@ def test_interval_in_a_run_places_and_the_key_in_use(monkeypatch):
         assert bench.status("keys") == 0
         assert bench.status("key_state") == 0
         assert bench.key is None
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("short_keys")
+def test_an_order_of_before_spares_the_key_that_is_in_use_by_then():
+    """Erasures wait while a key is made; that key is the one in use when they are carried out."""
+
+    async def scenario(bench):
+        await bench.healthy()
+        await bench.make()
+        bench.ctx.set(bench.block.in_use, 1)
+        await bench.strobe("make")
+        await bench.words(100)
+        assert bench.status("key_state") == MAKING | ON_BOARD
+        await bench.strobe("erase", 0b1110)  # all but the present one
+        await bench.until(lambda: bench.status("key_place") == 1, 4000)
+        await bench.words(1500)
+        assert bench.status("keys") == 0b0011
+        assert bench.status("key_state") == ON_BOARD | ERASE_REFUSED
+        assert bench.key is not None
+        assert "unload" not in bench.events
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("short_keys")
+def test_arming_while_the_key_is_being_erased():
+    """Whichever comes first: either the station saw that its key goes and does not arm, or the key stays.
+
+    The station refuses to arm two words after `on_board` fell, and an order to arm that it took before acts a word
+    later.
+    """
+
+    async def scenario(bench):
+        await bench.healthy()
+        for delay in range(16):
+            await bench.make()
+            await bench.strobe("erase", 0b1111)
+            gone = 0
+            for _ in range(delay):
+                await bench.words()
+                gone = gone + 1 if not bench.status("key_state") & ON_BOARD else 0
+            arms = gone <= 3
+            bench.ctx.set(bench.block.in_use, int(arms))
+            await bench.words(1500)
+            assert (bench.key is not None) == arms == bool(bench.status("keys")), delay
+            assert bool(bench.status("key_state") & ON_BOARD) == arms, delay
+            bench.ctx.set(bench.block.in_use, 0)
+            await bench.strobe("erase", 0b1111)
+            await bench.words(1500)
+            assert bench.status("keys") == 0
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("short_keys")
+def test_an_erasure_ordered_around_the_end_of_another_is_carried_out():
+    async def scenario(bench):
+        await bench.healthy()
+        await bench.make()
+        began = bench.word
+        await bench.strobe("erase", 0b01)
+        while bench.status("keys"):
+            await bench.words()
+        end = bench.word - began
+        for delay in range(end - 6, end + 3):
+            while bench.status("keys") & 0b11 != 0b11:
+                await bench.make()
+            await bench.strobe("erase", 0b01)
+            await bench.words(delay)
+            await bench.strobe("erase", 0b10)
+            await bench.words(600)
+            assert bench.status("keys") & 0b11 == 0, delay
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("short_keys")
+def test_orders_to_make_a_key_are_joined_to_one_under_way():
+    async def scenario(bench):
+        await bench.healthy()
+        await bench.strobe("make")
+        for _ in range(20):
+            await bench.words(50)
+            assert bench.status("key_state") & MAKING
+            await bench.strobe("make")
+        await bench.words(4000)
+        assert bench.status("key_number") == 1
+        assert bench.status("keys") == 0b0001
+        assert bench.events == ["prepare"]
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("short_keys")
+def test_asked_anew_in_the_middle_of_an_answer():
+    """At every third clock of an answer: the answers are those to the new questions."""
+
+    async def scenario(bench):
+        await bench.healthy()
+        await bench.make()
+        stream = ChoiceStream(bench.key, 5, 6)
+        old, new = [800, 801, 802], [840, 848]
+        right = [1 << 16 | int(draw) for draw in stream.draws_at(new)]
+        for name, value in (("place", 0), ("nonce", 5), ("stream", 6), ("base", 0)):
+            bench.ctx.set(bench.block.config[f"regenerate_{name}"], value)
+        for clocks in range(0, 150, 3):
+            await bench.pose(old)
+            await bench.strobe("regenerate", 3)
+            await bench.words(clocks)
+            await bench.pose(new)
+            await bench.strobe("regenerate", 2)
+            assert await bench.answers(2) == right, clocks
 
     run(scenario)
 

@@ -222,3 +222,59 @@ def test_start_while_the_change_waits():
         assert 64 < changed < 64 + 4 * 20
 
     run(bench)
+
+
+@pytest.mark.parametrize("erase", ["unload", "scrub"])
+@pytest.mark.parametrize("before", ["nothing", "key"])
+def test_without_a_key_nothing_is_ready_or_starts(before, erase):
+    """What the key window holds after `unload`, or while nothing was loaded, is no key: it might be known, as zeros."""
+
+    async def bench(driver):
+        if before == "key":
+            await driver.load(FIRST)
+        await driver.settings(7)
+        await driver.key(bytes(32))
+        await driver.pulse(getattr(driver.dut, erase))
+        await driver.words(2 * Keystream.expansion_latency)
+        has_key = before == "key" and erase == "scrub"
+        assert driver.ctx.get(driver.dut.settled)
+        assert driver.ctx.get(driver.dut.ready) == has_key
+        assert driver.fresh() == has_key
+        await driver.go(8000)
+        await driver.words(Keystream.latency + 10)
+        assert bool(driver.draws) == has_key
+        # The next key is one again, and takes any nonce where the one before is gone.
+        await driver.load(SECOND)
+        assert driver.fresh()
+
+    run(bench)
+
+
+def test_unload_ends_the_stream_at_once():
+    async def bench(driver):
+        await driver.load(FIRST)
+        await driver.settings(7)
+        await driver.go(8000)
+        await driver.words(Keystream.latency + 10)
+        assert driver.ctx.get(driver.dut.valid)
+        await driver.pulse(driver.dut.unload)
+        assert not driver.ctx.get(driver.dut.valid)
+        assert not driver.fresh()
+
+    run(bench)
+
+
+def test_a_prepared_key_after_unload_is_a_key():
+    async def bench(driver):
+        await driver.load(FIRST)
+        await driver.pulse(driver.dut.unload)
+        await driver.words(Keystream.expansion_latency + 3)
+        await driver.key(SECOND)
+        await driver.pulse(driver.dut.prepare)
+        await driver.settings(1)
+        await driver.words(2 * Keystream.expansion_latency)
+        first_word = await driver.go(8000)
+        await driver.words(Keystream.latency + 10)
+        assert driver.draws[first_word] == expected(8000, 1, (8000, SECOND, 1, 0))[0]
+
+    run(bench)
