@@ -58,7 +58,7 @@ def analyse(
         result["successes"] = sums.successes
         sifted = sums.bits()
         pairs = estimate_pairs(sums.pairs, counted.live_slots, config.drawn_probabilities())
-        result |= _phase_matching(config, _model(config, manifest, offset), pairs, sifted, offset)
+        result |= _phase_matching(config, RunModel.of_run(config, manifest, offset), pairs, sifted, offset)
         result["fringe"] = {
             name: np.roll(counts, offset).tolist()
             for name, counts in zip(("same_sign", "opposite_sign"), sums.fringe, strict=True)
@@ -125,14 +125,6 @@ def _phase_offset(config: RunConfig, parts: CountedParts) -> int:
     for announced, chosen in parts:
         fringes.add(Fringes.of(config, announced.outcomes, chosen))
     return fringes.offset(invert=config.sifting.invert)
-
-
-def _model(config: RunConfig, manifest: Mapping[str, Any], offset: int) -> RunModel:
-    """Model of the run; where the twin drifted, averaged over the phase residuals that it really injected."""
-    injected, source = manifest.get("injected_phase_rad"), manifest.get("injected_source")
-    if injected is None:
-        return RunModel(config, source=source)
-    return RunModel(config, np.asarray(injected) - 2 * np.pi * offset / PHASES, source)
 
 
 def _phase_matching(

@@ -5,11 +5,13 @@ The model lives in `qrelay_sim`, which is loaded only when a comparison is wante
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .config import RunConfig
+from .protocol.choice import PHASES
 
 __all__ = ["RunModel", "TwoSided"]
 
@@ -26,15 +28,17 @@ class RunModel:
     """Expected gains, error rates and fringe of a run, from its [twin] table and its settings.
 
     The twin's settings are the true parameters of a simulated bench; for boards they are the user's own description.
-    `phase_residual_rad` holds the phase residuals really injected (after correction by the phase offset), over which
-    the fringe is averaged; none means exact phases. `source` is what a blinking or drifting twin did on average, as in
-    the manifest's ``injected_source``.
+    `phase_offset` is the one that bits are sifted with, in 1/16 turn; None stands for the one of the run file or, where
+    that is to be found, for the one that the [twin] table leads to. `injected_phase_rad` holds the phases of Alice
+    minus Bob that were really added, over which the fringe is averaged; None or none means the constant one of the
+    [twin] table. `source` is what a blinking or drifting twin did on average, as in the manifest's ``injected_source``.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        phase_residual_rad: Sequence[float] | NDArray[np.float64] | None = None,
+        phase_offset: int | None = None,
+        injected_phase_rad: Sequence[float] | None = None,
         source: Mapping[str, float] | None = None,
     ) -> None:
         from qrelay_sim.click_model import ClickModel
@@ -55,17 +59,19 @@ class RunModel:
         if self._on < 1:
             self._states.append((1 - self._on, replace(self._parameters, source_mean_photons=0.0)))
         self._models = [(weight, ClickModel(parameters)) for weight, parameters in self._states]
-        offset = config.sifting.phase_offset
-        turned = 2 * np.pi * offset / 16 if isinstance(offset, int) else None
-        if phase_residual_rad is None:
-            # A constant offset that the run corrects with `phase_offset` leaves a residual of up to half a step.
-            left = settings.phase_offset_rad - (
-                turned if turned is not None else round(settings.phase_offset_rad * 8 / np.pi) * np.pi / 8
-            )
-            phase_residual_rad = [left]
-        phases = np.asarray(phase_residual_rad, dtype=np.float64)
-        self._cosine, self._sine = float(np.mean(np.cos(phases))), float(np.mean(np.sin(phases)))
+        offset = phase_offset if phase_offset is not None else _offset_to_come(config, settings.phase_offset_rad)
+        # An offset is a whole number of steps: it leaves a residual.
+        added = injected_phase_rad or [settings.phase_offset_rad]
+        residual = np.asarray(added, np.float64) - 2 * np.pi * offset / PHASES
+        self._cosine, self._sine = float(np.mean(np.cos(residual))), float(np.mean(np.sin(residual)))
         self._inverted = config.sifting.invert
+
+    @classmethod
+    def of_run(cls, config: RunConfig, manifest: Mapping[str, Any], phase_offset: int) -> Self:
+        """Model of a run whose bits were sifted with `phase_offset`, from what its twin really did."""
+        # The phase between real users is not known: an offset that was found only says that it was corrected.
+        offset = phase_offset if config.simulated else None
+        return cls(config, offset, manifest.get("injected_phase_rad"), manifest.get("injected_source"))
 
     def pair(self, setting_a: int, setting_b: int) -> TwoSided:
         """Gain and QBER of matched phases of a pair of settings."""
@@ -99,3 +105,10 @@ class RunModel:
         gain = sum(weight * float(result.gain) for weight, result in found)
         even = sum(weight * float(result.gain) * float(result.even) for weight, result in found)
         return even / gain if gain else float(found[0][1].even)
+
+
+def _offset_to_come(config: RunConfig, phase_rad: float) -> int:
+    """Phase offset of a run with this phase of Alice minus Bob, see `qrelay.fringes.Fringes.offset`."""
+    if isinstance(config.sifting.phase_offset, int):
+        return config.sifting.phase_offset
+    return round(phase_rad * PHASES / (2 * np.pi)) + (PHASES // 2 if config.sifting.invert else 0)

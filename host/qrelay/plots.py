@@ -39,7 +39,9 @@ def plot_run(
     written = []
     plots = {"clicks": _clicks}
     if "pairs" in result:
-        plots |= {"fringe": _fringe, "gains": _gains}
+        plots["gains"] = _gains
+        if any(_is_key(config, row) for row in result["pairs"]):
+            plots["fringe"] = _fringe
     if result.get("reference", {}).get("series", {}).get("time_ms"):
         plots["reference"] = _reference
     on_board = manifest.get("histograms") or {}
@@ -65,11 +67,15 @@ def plot_run(
     return written
 
 
+def _is_key(config: RunConfig, row: Mapping[str, Any]) -> bool:
+    """A row of the key setting with itself; there is none where that is never drawn."""
+    return bool(row["alice"] == row["bob"] == config.sifting.key)
+
+
 def _fringe(axes: Any, config: RunConfig, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    del manifest
-    model = RunModel(config)
+    slots = next(row["slots"] for row in result["pairs"] if _is_key(config, row)) / PHASES
+    model = RunModel.of_run(config, manifest, result["phase_offset"])
     key = config.setting_index(config.sifting.key)
-    slots = next(r["slots"] for r in result["pairs"] if r["alice"] == r["bob"] == config.sifting.key) / PHASES
     fine = np.linspace(0, PHASES, 200)
     curves = model.fringe(key, key, 2 * np.pi * fine / PHASES)
     for name, colour, curve in zip(("same_sign", "opposite_sign"), (_SAME, _OPPOSITE), curves, strict=True):

@@ -13,16 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_station import FakeRelay
+from matplotlib.figure import Figure
 
 import qrelay.bench
 from qrelay.analysis import analyse
 from qrelay.board import Board
 from qrelay.choice_keys import ChoiceKey
-from qrelay.commands import run_text
+from qrelay.commands import _expected_qber, run_text
 from qrelay.config import load_config, parse_config
 from qrelay.demo_config import demo_text
 from qrelay.errors import LinkClosed, RunError
 from qrelay.live_view import LiveView
+from qrelay.plots import _fringe
 from qrelay.protocol.records import RecordKind
 from qrelay.protocol.status import Alarm, State
 from qrelay.record_arrays import DTYPES, pack_records
@@ -131,22 +133,32 @@ def test_a_slip_of_one_slot_between_alice_and_bob_cannot_be_missed(relay, tmp_pa
     assert result["largest_deviation_sigma"] > 10
 
 
-@pytest.mark.parametrize("wanted", ['"auto"', "5"])
-def test_a_constant_phase_offset_is_corrected(relay, tmp_path, wanted):
+@pytest.mark.parametrize(
+    ("wanted", "invert", "used"),
+    [('"auto"', "false", 5), ("5", "false", 5), ('"auto"', "true", 13), ("13", "true", 13)],
+)
+def test_a_constant_phase_offset_is_corrected(relay, tmp_path, wanted, invert, used):
     offset = 5 * 2 * np.pi / 16
     seen = []
-    outcome = go(
-        text(
-            tmp_path,
-            slots=16_000_000,
-            phase=("phase_offset = 0 ", f"phase_offset = {wanted} "),
-            twin=("length_km = 50.0", f"length_km = 50.0\nphase_offset_rad = {offset}"),
-        ),
-        on_progress=seen.append,
+    run_file = text(
+        tmp_path,
+        slots=16_000_000,
+        phase=("phase_offset = 0 ", f"invert = {invert}\nphase_offset = {wanted} "),
+        twin=("length_km = 50.0", f"length_km = 50.0\nphase_offset_rad = {offset}"),
     )
-    assert outcome.result["phase_offset"] == 5
+    outcome = go(run_file, on_progress=seen.append)
+    assert outcome.result["phase_offset"] == used
+    assert outcome.result["qber_model"] == pytest.approx(0.0666, abs=2e-4)
+    # Before the run the same is expected, and the plot shows it.
+    assert _expected_qber(parse_config(run_file)) == pytest.approx(0.0666, abs=2e-4)
+    axes = Figure().add_subplot()
+    _fringe(axes, parse_config(run_file), outcome.manifest, outcome.result)
+    for name, counts in outcome.result["fringe"].items():
+        model = next(line for line in axes.lines if line.get_label() == f"{name.replace('_', ' ')}, model")
+        expected = np.interp(np.arange(16), model.get_xdata(), model.get_ydata())
+        assert np.sum((counts - expected) ** 2 / expected) < 16 + 5 * np.sqrt(2 * 16)
     # What was seen live is what came out, but for the audited slots.
-    assert seen[-1].phase_offset == 5
+    assert seen[-1].phase_offset == used
     assert abs(seen[-1].sifted - outcome.result["sifted"]) <= 3
     assert abs(seen[-1].errors - outcome.result["errors"]) <= 3
     assert abs(outcome.result["qber_sigma"]) < 4
