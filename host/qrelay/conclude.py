@@ -55,7 +55,8 @@ def conclude(
     records = sum(kind["received"] for kinds in manifest["accounting"].values() for kind in kinds.values())
     on_message(f"run over; tables and result of {records:,} records")
     attempt(folder.write_tables)
-    result, sifted = analyse(config, manifest, announcements(), choices, RecordedReference(folder.path))
+    reference = RecordedReference(folder.path, troubles.append)
+    result, sifted = analyse(config, manifest, announcements(), choices, reference)
     attempt(lambda: folder.write_json("result.json", result))
     for name in SENDERS:
         attempt(partial(folder.write_secret, f"{name}.sifted-key", np.packbits(sifted[name]).tobytes()))

@@ -1,7 +1,7 @@
 """The tables of a run folder: made from a spool and read again in bounded memory, however long the run was."""
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,11 @@ _EVENT = np.dtype(
 )
 
 
-def write_event_tables(spool: Path, events: Path, frames: Path, reference: Path) -> None:
+def write_event_tables(spool: Path, events: Path, frames: Path, reference: Path) -> str | None:
     """Write success and click records in order of slots, frame and reference records as they came, into Parquet files.
 
-    Each file appears as a whole or not at all. Raises OSError if the disk does not take it.
+    Each file appears as a whole or not at all. Returns the damage of the spool, of which the tables hold what is sound;
+    None if all of it is. Raises OSError if the disk does not take a file.
     """
     with (
         SpoolReader(spool) as reader,
@@ -51,6 +52,7 @@ def write_event_tables(spool: Path, events: Path, frames: Path, reference: Path)
         _Table(events, _EVENT, "slot") as event_table,
     ):
         _write_events(reader, _index(reader, frame_table, reference_table), event_table)
+        return reader.damage
 
 
 class _Index:
@@ -197,20 +199,27 @@ def reference_in_table(path: Path) -> Iterator[RecordArray]:
         raise RunFolderError(f"cannot read {path}: {error}; it is missing, cut or damaged") from error
 
 
-def announcements_in_spool(path: Path) -> Announcements:
-    """Successes of a spool that a crash left behind, in order of slots."""
+def announcements_in_spool(path: Path, on_warning: Callable[[str], None]) -> Announcements:
+    """Successes of a spool that a crash left behind, in order of slots. Damage of the spool is told to `on_warning`."""
     parts = []
     with SpoolReader(path) as reader:
         for block in reader:
             if block.kind == RecordKind.SUCCESS:
                 events = _events(block.kind, block.station, block.words)
                 parts.append(Announcements(events["slot"].copy(), events["outcome_or_detector"].copy()))
+        _tell_damage(path, reader, on_warning)
     return Announcements.joined(parts).ordered()
 
 
-def reference_in_spool(path: Path) -> Iterator[RecordArray]:
-    """Reference records of a spool, part by part, as they came."""
+def reference_in_spool(path: Path, on_warning: Callable[[str], None]) -> Iterator[RecordArray]:
+    """Reference records of a spool, part by part, as they came. Damage of the spool is told to `on_warning`."""
     with SpoolReader(path) as reader:
         for block in reader:
             if block.kind == RecordKind.REFERENCE:
                 yield unpack_records(block.kind, block.words)
+        _tell_damage(path, reader, on_warning)
+
+
+def _tell_damage(path: Path, reader: SpoolReader, on_warning: Callable[[str], None]) -> None:
+    if reader.damage is not None:
+        on_warning(f"{path} is damaged: {reader.damage}; what is sound is used")

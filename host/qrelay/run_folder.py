@@ -3,7 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,15 +101,21 @@ class RunFolder:
         self._replace(self.path / name, content, 0o600)
 
     def write_tables(self) -> None:
-        """Turn the spool into events, frames and reference ``.parquet``; the spool goes once all are on disk."""
+        """Turn the spool into events, frames and reference ``.parquet``; the spool goes once all are on disk.
+
+        Of a damaged spool the tables hold what is sound, the spool is kept, and RunFolderError tells it.
+        """
+        spool = self.path / _SPOOL
         try:
             self.spool.close()
-            write_event_tables(self.path / _SPOOL, self.path / _EVENTS, self.path / _FRAMES, self.path / _REFERENCE)
+            damage = write_event_tables(spool, self.path / _EVENTS, self.path / _FRAMES, self.path / _REFERENCE)
         except OSError as error:
             raise RunFolderError(
                 f"cannot write the tables of {self.path}: {error}; the records are kept in {_SPOOL}"
             ) from error
-        (self.path / _SPOOL).unlink()
+        if damage is not None:
+            raise RunFolderError(f"{spool} is damaged: {damage}; the tables hold what is sound, and the spool is kept")
+        spool.unlink()
 
     def close(self) -> None:
         """Close the files. Never raises: an error on the way here says more than one of closing."""
@@ -135,17 +142,18 @@ class RunFolder:
 class RecordedAnnouncements:
     """Successes of a run folder, part by part in order of slots, read anew by each iteration.
 
-    They come from the folder's table or, after a crash, from its spool. Raises RunFolderError naming the file that is
-    missing or damaged.
+    They come from the folder's table or, after a crash, from its spool, whose damage is told to `on_warning`. Raises
+    RunFolderError naming a table that is missing or damaged.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, on_warning: Callable[[str], None] = warnings.warn) -> None:
         self.folder = Path(folder)
+        self._on_warning = on_warning
 
     def __iter__(self) -> Iterator[Announcements]:
         spool = self.folder / _SPOOL
         if not (self.folder / _EVENTS).exists() and spool.exists():
-            yield announcements_in_spool(spool)
+            yield announcements_in_spool(spool, self._on_warning)
         else:
             yield from announcements_in_table(self.folder / _EVENTS)
 
@@ -153,24 +161,22 @@ class RecordedAnnouncements:
 class RecordedReference:
     """Reference records of a run folder, part by part as they came, read anew by each iteration.
 
-    They come from the folder's table or, where that was not written, from its spool. Raises RunFolderError naming the
-    file that is missing or damaged.
+    They come from the folder's table or, where that was not written, from its spool, whose damage is told to
+    `on_warning`. Raises RunFolderError naming a table that is missing or damaged.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, on_warning: Callable[[str], None] = warnings.warn) -> None:
         self.folder = Path(folder)
+        self._on_warning = on_warning
 
     def __iter__(self) -> Iterator[RecordArray]:
         spool = self.folder / _SPOOL
         if not (self.folder / _REFERENCE).exists() and spool.exists():
-            yield from reference_in_spool(spool)
+            yield from reference_in_spool(spool, self._on_warning)
         else:
             yield from reference_in_table(self.folder / _REFERENCE)
 
 
-def read_announcements(folder: Path | str) -> Announcements:
-    """Slots and outcomes of the successes of a run folder, from its table or, after a crash, from its spool.
-
-    Raises RunFolderError naming the file that is missing or damaged.
-    """
-    return Announcements.joined(list(RecordedAnnouncements(folder)))
+def read_announcements(folder: Path | str, on_warning: Callable[[str], None] = warnings.warn) -> Announcements:
+    """Slots and outcomes of the successes of a run folder, all at once, see `RecordedAnnouncements`."""
+    return Announcements.joined(list(RecordedAnnouncements(folder, on_warning)))

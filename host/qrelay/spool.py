@@ -7,7 +7,6 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,19 +17,12 @@ from .closing import ClosedAtExit
 from .errors import RunFolderError
 from .protocol.records import RecordKind
 
-__all__ = ["Spool", "SpoolBlock", "SpoolContent", "SpoolReader", "read_spool"]
+__all__ = ["Spool", "SpoolBlock", "SpoolReader"]
 
 _MAGIC = 0x4C505351
 _HEADER = struct.Struct("<IBBxxII")
-
-
-@dataclass
-class SpoolContent:
-    """Records of a spool by (station, kind), and what was wrong with its end."""
-
-    records: dict[tuple[int, RecordKind], NDArray[np.uint64]] = field(default_factory=dict)
-    damage: str | None = None
-    """Byte offset and nature of the damage behind which nothing was read; None if the file is whole."""
+_SEARCHED = 1 << 20
+"""Bytes that are searched together for the next block."""
 
 
 class Spool(ClosedAtExit):
@@ -85,43 +77,68 @@ class SpoolBlock(NamedTuple):
 class SpoolReader(ClosedAtExit):
     """Blocks of a spool in the order in which they were written, read one by one.
 
-    Iteration stops at the end of the file or at its first damaged block; `damage` then says where and what. Raises
+    Iteration passes over what is damaged to the next whole block; `damage` then says where and what. Raises
     RunFolderError if the file cannot be opened or read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.damage: str | None = None
-        """Byte offset and nature of the damage behind which nothing was read; None if there was none so far."""
+        self._first_damage: str | None = None
+        self._passed_over = 0
         try:
             self._file = path.open("rb")
             self._size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise RunFolderError(f"cannot read {path}: {error.strerror}") from error
 
+    @property
+    def damage(self) -> str | None:
+        """Byte offset and nature of the first damage, and all that could not be read; None if there was none so far."""
+        if self._first_damage is None:
+            return None
+        return f"{self._first_damage}; {self._passed_over} of {self._size} bytes could not be read"
+
     def __iter__(self) -> Iterator[SpoolBlock]:
+        self._first_damage, self._passed_over = None, 0
         position = 0
         while position < self._size:
-            start = position + _HEADER.size
-            if start > self._size:
-                self.damage = f"byte {position}: the file ends inside a block header"
-                return
-            magic, station, code, count, checksum = _HEADER.unpack(self._bytes(position, _HEADER.size))
-            if magic != _MAGIC or code not in set(RecordKind):
-                self.damage = f"byte {position}: no block header"
-                return
-            kind = RecordKind(code)
-            body = self._bytes(start, 8 * count)
-            if len(body) < 8 * count:
-                self.damage = f"byte {position}: {kind.name} block of station {station} is cut after " + (
-                    f"{len(body) // 8} of {count} records"
-                )
-                return
-            if zlib.crc32(body) != checksum:
-                self.damage = f"byte {position}: {kind.name} block of station {station} has a wrong checksum"
-                return
-            yield SpoolBlock(start, station, kind, np.frombuffer(body, "<u8").astype(np.uint64))
-            position = start + 8 * count
+            block = self._block(position)
+            if isinstance(block, str):
+                self._first_damage = self._first_damage or f"byte {position}: {block}"
+                following = self._magic_from(position + 1)
+                self._passed_over += following - position
+                position = following
+            else:
+                yield block
+                position = block.position + 8 * len(block.words)
+
+    def _block(self, position: int) -> SpoolBlock | str:
+        """The block that begins at a place, or why none does."""
+        start = position + _HEADER.size
+        if start > self._size:
+            return "the file ends inside a block header"
+        magic, station, code, count, checksum = _HEADER.unpack(self._bytes(position, _HEADER.size))
+        if magic != _MAGIC or code not in set(RecordKind):
+            return "no block header"
+        kind = RecordKind(code)
+        whole = (self._size - start) // 8
+        if whole < count:
+            return f"{kind.name} block of station {station} is cut after {whole} of {count} records"
+        body = self._bytes(start, 8 * count)
+        if zlib.crc32(body) != checksum:
+            return f"{kind.name} block of station {station} has a wrong checksum"
+        return SpoolBlock(start, station, kind, np.frombuffer(body, "<u8").astype(np.uint64))
+
+    def _magic_from(self, position: int) -> int:
+        """Next place at which a header may begin; the end of the file if there is none."""
+        magic = struct.pack("<I", _MAGIC)
+        while position < self._size:
+            found = self._bytes(position, _SEARCHED).find(magic)
+            if found >= 0:
+                return position + found
+            # Its first bytes may have been the last ones here.
+            position += _SEARCHED - len(magic) + 1
+        return self._size
 
     def words(self, position: int, count: int) -> NDArray[np.uint64]:
         """Records of a block met before, by its `SpoolBlock.position`."""
@@ -137,12 +154,3 @@ class SpoolReader(ClosedAtExit):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def read_spool(path: Path) -> SpoolContent:
-    """Read a whole spool up to its end or its first damaged block. Raises RunFolderError if it cannot be opened."""
-    parts: dict[tuple[int, RecordKind], list[NDArray[np.uint64]]] = {}
-    with SpoolReader(path) as reader:
-        for block in reader:
-            parts.setdefault((block.station, block.kind), []).append(block.words)
-        return SpoolContent({key: np.concatenate(blocks) for key, blocks in parts.items()}, reader.damage)

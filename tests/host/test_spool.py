@@ -1,4 +1,5 @@
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pytest
 from qrelay import event_tables
 from qrelay.errors import RunFolderError
 from qrelay.protocol.records import RECORDS, RecordKind
-from qrelay.run_folder import RecordedAnnouncements, RunFolder, read_announcements
-from qrelay.spool import Spool, read_spool
+from qrelay.run_folder import RecordedAnnouncements, RecordedReference, RunFolder, read_announcements
+from qrelay.spool import Spool, SpoolReader
 
 
 def successes(slots):
@@ -26,6 +27,15 @@ def clicks(slots):
     )
 
 
+def read_spool(path):
+    """Records by (station, kind), and the damage."""
+    records = {}
+    with SpoolReader(path) as reader:
+        for block in reader:
+            records.setdefault((block.station, block.kind), []).extend(block.words.tolist())
+        return records, reader.damage
+
+
 @pytest.fixture
 def spool(tmp_path):
     path = tmp_path / "events.spool"
@@ -37,10 +47,10 @@ def spool(tmp_path):
 
 
 def test_what_goes_in_comes_out(spool):
-    content = read_spool(spool)
-    assert content.damage is None
-    assert content.records[3, RecordKind.SUCCESS].tolist() == successes(range(30)).tolist()
-    assert content.records[3, RecordKind.CLICK].tolist() == clicks(range(5)).tolist()
+    records, damage = read_spool(spool)
+    assert damage is None
+    assert records[3, RecordKind.SUCCESS] == successes(range(30)).tolist()
+    assert records[3, RecordKind.CLICK] == clicks(range(5)).tolist()
 
 
 def test_a_cut_file_gives_every_whole_block_and_says_where_it_ends(spool):
@@ -48,21 +58,43 @@ def test_a_cut_file_gives_every_whole_block_and_says_where_it_ends(spool):
     third = len(whole) - 16 - 20 * 8
     for size in range(len(whole)):
         spool.write_bytes(whole[:size])
-        content = read_spool(spool)
-        count = sum(map(len, content.records.values()))
+        records, damage = read_spool(spool)
+        count = sum(map(len, records.values()))
         assert count == (15 if size >= third else 10 if size >= 96 else 0)
-        assert (content.damage is None) == (size in (0, 96, third))
-        if content.damage:
-            assert content.damage.startswith(f"byte {third if size > third else 96 if size > 96 else 0}:")
+        assert (damage is None) == (size in (0, 96, third))
+        if damage:
+            begin = third if size > third else 96 if size > 96 else 0
+            assert damage.startswith(f"byte {begin}: ")
+            assert damage.endswith(f"; {size - begin} of {size} bytes could not be read")
 
 
-def test_a_flipped_bit_ends_the_reading_there(spool):
-    data = bytearray(spool.read_bytes())
-    data[120] ^= 1
-    spool.write_bytes(data)
-    content = read_spool(spool)
-    assert content.damage == "byte 96: CLICK block of station 3 has a wrong checksum"
-    assert len(content.records[3, RecordKind.SUCCESS]) == 10
+@pytest.mark.parametrize("searched", [4, 7, 1 << 20])
+@pytest.mark.parametrize("size", [1, 4, 5, 8, 16])
+def test_damage_costs_the_block_it_is_in_and_no_other(spool, monkeypatch, searched, size):
+    """Wherever it is, in a header or in the records, and however much of the file is searched at once."""
+    monkeypatch.setattr("qrelay.spool._SEARCHED", searched)
+    whole = spool.read_bytes()
+    middle = range(96, len(whole) - 16 - 20 * 8)
+    for place in range(middle.start, middle.stop - size + 1):
+        if size == 1 and 100 <= place < 104:
+            continue  # station and kind are not in the checksum
+        data = bytearray(whole)
+        data[place : place + size] = (byte ^ 0xFF for byte in data[place : place + size])
+        spool.write_bytes(data)
+        records, damage = read_spool(spool)
+        assert records == {(3, RecordKind.SUCCESS): successes(range(30)).tolist()}, place
+        assert damage.startswith("byte 96: ")
+        assert damage.endswith(f"; {len(middle)} of {len(whole)} bytes could not be read")
+
+
+def test_a_half_block_that_could_not_be_cut_off_hides_nothing_behind_it(spool):
+    whole = spool.read_bytes()
+    spool.write_bytes(whole[:-20])
+    with Spool(spool) as file:
+        file.append(3, RecordKind.SUCCESS, successes([77]))
+    records, damage = read_spool(spool)
+    assert records[3, RecordKind.SUCCESS] == successes([*range(10), 77]).tolist()
+    assert damage.startswith(f"byte {len(whole) - 16 - 20 * 8}: SUCCESS block of station 3 ")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
@@ -89,9 +121,9 @@ def test_a_disk_that_fills_up_keeps_what_was_there(tmp_path, monkeypatch):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         spool.append(1, RecordKind.CLICK, clicks([7]))
-    content = read_spool(path)
-    assert content.damage is None
-    assert len(content.records[1, RecordKind.CLICK]) == 101
+    records, damage = read_spool(path)
+    assert damage is None
+    assert len(records[1, RecordKind.CLICK]) == 101
 
 
 @pytest.fixture
@@ -155,7 +187,28 @@ def test_tables_that_cannot_be_written_leave_the_spool(folder):
     (folder.path / "frames.parquet.part").mkdir()
     with pytest.raises(RunFolderError, match=r"the records are kept in events.spool"):
         folder.write_tables()
-    assert len(read_spool(folder.path / "events.spool").records[3, RecordKind.SUCCESS]) == 3
+    assert len(read_spool(folder.path / "events.spool")[0][3, RecordKind.SUCCESS]) == 3
+
+
+def test_a_damaged_spool_is_told_and_kept(folder):
+    """The tables hold what is sound."""
+    folder.spool.append(3, RecordKind.SUCCESS, successes([70, 71]))
+    path = folder.path / "events.spool"
+    data = bytearray(path.read_bytes())
+    data[16 + 3 * 8 + 16] ^= 1  # the click
+    path.write_bytes(data)
+    what = r"spool is damaged: byte 40: CLICK block of station 3 has a wrong checksum; 24 of 96 bytes could not be read"
+    told = []
+    assert read_announcements(folder.path, told.append).slots.tolist() == [9, 11, 50, 70, 71]
+    assert list(RecordedReference(folder.path, told.append)) == []
+    assert len(told) == 2
+    assert all(re.search(what, line) for line in told)
+    with pytest.warns(UserWarning, match=what):
+        read_announcements(folder.path)
+    with pytest.raises(RunFolderError, match=what + r"; the tables hold what is sound, and the spool is kept$"):
+        folder.write_tables()
+    assert path.read_bytes() == data
+    assert read_announcements(folder.path).slots.tolist() == [9, 11, 50, 70, 71]
 
 
 def test_secrets_are_for_their_owner_only(folder):
