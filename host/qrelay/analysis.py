@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from .frame import FrameLayout
 from .fringes import Fringes
 from .model import RunModel
 from .protocol.choice import PHASES
+from .protocol.registers import OUTCOMES
 from .record_arrays import RecordArray
 from .reference_phase import reference_result
 from .sifting import Announcements, DrawsChoices
@@ -37,9 +39,10 @@ def analyse(
     Only slots that the receiver's counters cover count; audited slots never enter the key. Announcements may come in
     parts, which must allow to be read twice; memory is then bounded by the largest part and the sifted key.
     `reference` are the reference records in the order in which they came, in parts, read once where the run has any.
+    The result's ``warnings`` are lines for the user.
     """
     counted = _counted_slots(config, manifest)
-    parts = CountedParts(announcements, counted.first_slot, counted.end_slot, choices)
+    parts = CountedParts(announcements, counted.first_slot, counted.end_slot, counted.covered_end, choices)
     result: dict[str, Any] = {
         "slots": counted.slots,
         "live_slots": counted.live_slots,
@@ -57,7 +60,9 @@ def analyse(
             sums.add(announced, chosen)
         result["successes"] = sums.successes
         sifted = sums.bits()
-        pairs = estimate_pairs(sums.pairs, counted.live_slots, config.drawn_probabilities())
+        # A loss knows nothing of settings: the recorded successes are those of as large a share of the live slots.
+        recorded = _Recorded.of(manifest, parts.before_covered_end)
+        pairs = estimate_pairs(sums.pairs, counted.live_slots * recorded.fraction, config.drawn_probabilities())
         result |= _phase_matching(config, RunModel.of_run(config, manifest, offset), pairs, sifted, offset)
         result["fringe"] = {
             name: np.roll(counts, offset).tolist()
@@ -65,6 +70,14 @@ def analyse(
         }
     else:
         result["successes"] = sum(len(part) for part in parts.announced())
+        recorded = _Recorded.of(manifest, parts.before_covered_end)
+    result["successes_not_recorded"] = recorded.missing
+    result["warnings"] = []
+    if recorded.missing:
+        result["warnings"].append(
+            f"{recorded.missing:,} of {recorded.counted:,} successes that the receiver counted are not recorded; "
+            "gains and rate are those of all successes, the sifted key is that of the recorded ones"
+        )
     closer = _closer_hits(config, manifest["counters"])
     if closer:
         result["closer_hits"] = closer
@@ -74,14 +87,41 @@ def analyse(
     return plain, sifted
 
 
+@dataclass(frozen=True)
 class _Counted:
     """The slots of a run that the receiver's counters cover."""
 
-    def __init__(self, first_slot: int, end_slot: int, slots: int, live_slots: int) -> None:
-        self.first_slot = first_slot
-        self.end_slot = end_slot
-        self.slots = slots
-        self.live_slots = live_slots
+    first_slot: int
+    end_slot: int
+    covered_end: int
+    """End of the slots that the counters cover, from the receiver's start on and also where choices are missing."""
+    slots: int
+    live_slots: int
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """Successes that the receiver counted and those that are recorded, of all slots that its counters cover."""
+
+    counted: int
+    recorded: int
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any], recorded: int) -> Self:
+        counted = sum(manifest["counters"].get(f"outcome_{outcome}", 0) for outcome in range(1, OUTCOMES))
+        # What a full disk did not take lies behind the end of the slots that are used.
+        account = manifest["accounting"].get("receiver", {}).get("success", {})
+        return cls(counted - account.get("not_recorded", 0), recorded)
+
+    @property
+    def missing(self) -> int:
+        """Successes that were dropped, lost on the link or damaged on the disk."""
+        return max(0, self.counted - self.recorded)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the successes that is recorded."""
+        return self.recorded / self.counted if self.missing else 1.0
 
 
 def _counted_slots(config: RunConfig, manifest: Mapping[str, Any]) -> _Counted:
@@ -92,16 +132,16 @@ def _counted_slots(config: RunConfig, manifest: Mapping[str, Any]) -> _Counted:
     counted = counters.get("slots", 0)
     # Before the first slot the receiver counts slots in which no light can arrive yet: all live but for dark counts.
     lead_in = layout.counted(first - start, COUNTED_KINDS)
-    if counted <= lead_in:
-        return _Counted(first, first, 0, 0)
     end = start + layout.slots_until(counted, COUNTED_KINDS)
+    if counted <= lead_in:
+        return _Counted(first, first, end, 0, 0)
     slots, live_slots = counted - lead_in, counters["live_slots"] - lead_in
     cut = manifest.get("choices_end_slot")
     if cut is not None and cut < end:
         # Choices or announcements are missing from there on. The counters cover more; live slots are shared out evenly.
         kept = max(0, layout.counted(max(cut, first) - start, COUNTED_KINDS) - lead_in)
-        return _Counted(first, max(cut, first), kept, round(live_slots * kept / slots))
-    return _Counted(first, end, slots, live_slots)
+        return _Counted(first, max(cut, first), end, kept, round(live_slots * kept / slots))
+    return _Counted(first, end, end, slots, live_slots)
 
 
 def _closer_hits(config: RunConfig, counters: Mapping[str, int]) -> dict[str, dict[str, Any]]:

@@ -69,7 +69,7 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
         "accounting": outcome.manifest["accounting"],
         "not_accounted": outcome.manifest["not_accounted"],
         "trouble": outcome.trouble,
-        "warnings": [],
+        "warnings": list(outcome.result["warnings"]),
         "run_folder": outcome.folder,
     }
     shown["plots"] = plot_run(outcome.folder, config, outcome.manifest, outcome.result, shown["warnings"].append)

@@ -40,7 +40,7 @@ class PairEstimate:
     setting_a: int
     setting_b: int
     slots: float
-    """Live slots in which this pair was drawn: live slots times both probabilities."""
+    """Live slots in which this pair was drawn: live slots times both probabilities, see `estimate_pairs`."""
     successes: int
     matched: int
     """Of these, with equal slices."""
@@ -80,12 +80,15 @@ class PairCounts:
             counts += np.bincount(pairs, minlength=settings**2).reshape(counts.shape)
 
 
-def estimate_pairs(counts: PairCounts, live_slots: int, probabilities: tuple[float, ...]) -> list[PairEstimate]:
+def estimate_pairs(counts: PairCounts, live_slots: float, probabilities: tuple[float, ...]) -> list[PairEstimate]:
     """Gain and QBER of every pair of settings that is drawn.
 
     Which pair is drawn does not depend on whether a slot is live, because dead time comes from earlier slots: the live
     slots of a pair are the live slots times its probability. That the pair was really drawn a few slots more or less
     often adds to the standard error of the gain.
+
+    Where only a fraction of the successes is recorded, `live_slots` are to be given times that fraction. Then it is the
+    share of each pair that is measured and the total is known better: the standard errors are a little too large.
     """
     estimates = []
     for a, probability_a in enumerate(probabilities):

@@ -21,22 +21,29 @@ _LARGEST_PART = 1 << 20
 
 
 class CountedParts:
-    """Announcements of the counted slots in parts of bounded size, with the choices behind them."""
+    """Announcements of the counted slots in parts of bounded size, with the choices behind them.
+
+    `before_covered_end` is how many there are in all slots before `covered_end`, known after each pass.
+    """
 
     def __init__(
         self,
         announcements: Announcements | Iterable[Announcements],
         first_slot: int,
         end_slot: int,
+        covered_end: int,
         choices: Mapping[str, DrawsChoices],
     ) -> None:
         self._parts = [announcements] if isinstance(announcements, Announcements) else announcements
-        self._first_slot, self._end_slot = first_slot, end_slot
+        self._first_slot, self._end_slot, self._covered_end = first_slot, end_slot, covered_end
         self._choices = choices
+        self.before_covered_end = 0
 
     def announced(self) -> Iterator[Announcements]:
         """The announcements alone."""
+        self.before_covered_end = 0
         for part in self._parts:
+            self.before_covered_end += int(np.count_nonzero(part.slots < np.uint64(self._covered_end)))
             inside = part.between(self._first_slot, self._end_slot)
             for begin in range(0, len(inside), _LARGEST_PART):
                 piece = slice(begin, begin + _LARGEST_PART)

@@ -324,10 +324,13 @@ class FakeRelay:
         port = self._random.integers(0, 2, len(candidates))
         outcome = np.choose(sign, [np.where(port, 4, 1), np.where(port, 3, 2), 0])
         kept = outcome > 0
+        receiver = self.stations["receiver"]
+        for code, number in enumerate(np.bincount(outcome[kept], minlength=5)[1:], start=1):
+            receiver.put(f"counters.outcome_{code}", receiver.get(f"counters.outcome_{code}") + int(number))
         records = np.zeros(int(kept.sum()), DTYPES[RecordKind.SUCCESS])
         records["slot"], records["outcome"] = candidates[kept], outcome[kept]
         records["pattern"] = np.array([0, 0b0101, 0b1001, 0b0110, 0b1010])[outcome[kept]]
-        self.stations["receiver"].send_records(RecordKind.SUCCESS, pack_records(records, RecordKind.SUCCESS))
+        receiver.send_records(RecordKind.SUCCESS, pack_records(records, RecordKind.SUCCESS))
 
 
 def click_words(slots, detectors, fines):

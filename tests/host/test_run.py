@@ -29,7 +29,7 @@ from qrelay.protocol.records import RecordKind
 from qrelay.protocol.status import Alarm, State
 from qrelay.record_arrays import DTYPES, pack_records
 from qrelay.run import execute
-from qrelay.run_folder import read_announcements
+from qrelay.run_folder import RunFolder, read_announcements
 from qrelay.spool import Spool
 
 
@@ -99,6 +99,8 @@ def test_gain_and_qber_agree_with_the_closed_form(relay, tmp_path):
     accounting = outcome.manifest["accounting"]["receiver"]["success"]
     assert accounting["sent"] == accounting["received"] >= result["successes"]
     assert accounting["lost_on_link"] == accounting["unaccounted"] == 0
+    assert result["successes_not_recorded"] == 0
+    assert result["warnings"] == []
 
 
 def test_the_run_folder_holds_everything_and_gives_the_same_result_again(relay, tmp_path):
@@ -338,6 +340,21 @@ def test_lost_packets_are_accounted_for(relay, tmp_path):
     assert entry["lost_on_link"] > 100
     assert entry["sent"] == entry["received"] + entry["lost_on_link"] + entry["unaccounted"]
     assert outcome.trouble is None
+    # The receiver's counters know of the lost ones: the gain is right.
+    result = outcome.result
+    assert result["successes_not_recorded"] == entry["sent"] - entry["received"]
+    assert any(f"{result['successes_not_recorded']:,} of {entry['sent']:,}" in line for line in result["warnings"])
+    assert all(abs(pair["gain_sigma"] or 0) < 4 for pair in result["pairs"])
+    assert result["live_slots"] == 8_000_000
+
+
+def test_successes_that_are_not_recorded_are_told_in_the_summary(relay, tmp_path, monkeypatch, capsys):
+    def spoil(view, progress):
+        relay.now.stations["receiver"].mangle = lambda packet: b"" if packet[1] == 0x40 else packet
+
+    monkeypatch.setattr(LiveView, "update", spoil)
+    assert run_text(text(tmp_path, slots=8_000_000), "test") == 0
+    assert " successes that the receiver counted are not recorded; gains and rate are" in capsys.readouterr().out
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_was_taken(relay, tmp_path, monkeypatch):
@@ -360,6 +377,37 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_taken(relay, tmp_path, monk
     outcome = go(text(tmp_path, slots=10_000_000_000))
     assert "No space left" in outcome.trouble
     assert len(read_announcements(outcome.folder)) > 0
+    # What the disk did not take lies behind the slots that are used.
+    assert outcome.manifest["accounting"]["receiver"]["success"]["not_recorded"] > 0
+    assert outcome.result["successes_not_recorded"] == 0
+    assert abs(outcome.result["gain_sigma"]) < 4
+
+
+def test_a_spool_that_is_damaged_on_the_disk_is_told(relay, tmp_path, monkeypatch):
+    """The result is that of what came; a replay from the tables, which lack a block, knows that they do."""
+    relay.set(slots_per_second=8e6)
+    write_tables = RunFolder.write_tables
+
+    def damage(self):
+        path = self.path / "events.spool"
+        data = bytearray(path.read_bytes())
+        data[20] ^= 1  # in the first record
+        path.write_bytes(data)
+        write_tables(self)
+
+    monkeypatch.setattr(RunFolder, "write_tables", damage)
+    outcome = go(text(tmp_path, slots=8_000_000))
+    assert "events.spool is damaged: byte 0: SUCCESS block of station 3 has a wrong checksum" in outcome.trouble
+    assert outcome.result["successes_not_recorded"] == 0
+    folder = Path(outcome.folder)
+    assert (folder / "events.spool").exists()
+    kept = read_announcements(folder)
+    keys = {name: ChoiceKey.from_json((folder / f"{name}.choice-key").read_bytes()) for name in ("alice", "bob")}
+    choices = {name: key.choices() for name, key in keys.items()}
+    again, _ = analyse(load_config(folder / "config.toml"), outcome.manifest, kept, choices)
+    lost = outcome.manifest["accounting"]["receiver"]["success"]["received"] - len(kept)
+    assert again["successes_not_recorded"] == lost > 0
+    assert abs(again["gain_sigma"]) < 4
 
 
 @pytest.mark.parametrize("others_run", [False, True])

@@ -67,6 +67,7 @@ def test_run_folder_is_that_of_a_run_on_boards(tmp_path):
     assert not any(station["rtl"] for station in outcome.manifest["stations"].values())
     assert outcome.result["slots"] == 400_000_000
     assert outcome.result["live_slots"] == 400_000_000
+    assert outcome.result["successes_not_recorded"] == 0
     assert outcome.result["partial"] is False
     assert abs(outcome.result["gain_sigma"]) < 4
     assert abs(outcome.result["qber_sigma"]) < 4

@@ -71,6 +71,7 @@ def run(folder, mode, frames=1, twin="", **changes):
     account = outcome.manifest["accounting"]["receiver"]["reference"]
     assert account["sent"] == account["received"]
     assert account["dropped_by_station"] == account["lost_on_link"] == outcome.manifest["reference_missed"] == 0
+    assert outcome.result["successes_not_recorded"] == 0
     return config, outcome
 
 

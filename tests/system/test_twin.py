@@ -285,6 +285,7 @@ def test_gain_and_qber_agree_with_the_closed_form(library, tmp_path, seed, dead_
     assert not any(outcome.manifest["alarms"].values())
     accounting = outcome.manifest["accounting"]["receiver"]["success"]
     assert accounting["sent"] == accounting["received"] >= result["successes"] > 0
+    assert result["successes_not_recorded"] == 0
     again, bits = replayed(outcome, text)
     assert again == result
     assert np.count_nonzero(bits["alice"] != bits["bob"]) == result["errors"]
