@@ -19,7 +19,6 @@ __all__ = [
     "Choices",
     "Matched",
     "draw_choices",
-    "estimate_phase_offset",
     "fringe_counts",
     "phase_offset_of",
     "sift",
@@ -133,15 +132,10 @@ def phase_offset_of(fringe: NDArray[np.int64]) -> tuple[int, float]:
     """Phase offset j_off that a fringe of `fringe_counts` shows, and the fringe's contrast.
 
     The success with phase difference delta is of the same sign with probability (1 + V cos(delta + offset)) / 2: the
-    sum of +-exp(i delta) points to minus the offset.
+    sum of +-exp(i delta) points to minus the offset. Give successes that never enter a key.
     """
     step = 2 * np.pi / PHASES
     vector = complex((fringe[0] - fringe[1]) @ np.exp(1j * step * np.arange(PHASES)))
     if vector == 0:
         return 0, 0.0
     return round(-float(np.angle(vector)) / step) % PHASES, 2 * abs(vector) / int(fringe.sum())
-
-
-def estimate_phase_offset(outcomes: ByteArray, phase_a: ByteArray, phase_b: ByteArray) -> tuple[int, float]:
-    """Phase offset and contrast that successes show, see `phase_offset_of`. Give successes that never enter a key."""
-    return phase_offset_of(fringe_counts(outcomes, phase_a, phase_b))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qrelay.sifting import PHASE_OFFSETS, Announcements, estimate_phase_offset, sift
+from qrelay.sifting import PHASE_OFFSETS, Announcements, fringe_counts, phase_offset_of, sift
 
 
 def perfect_relay(offset, seed=0, count=40_000, contrast=1.0):
@@ -65,7 +65,7 @@ def test_every_outcome_and_key_bit_by_hand():
 @pytest.mark.parametrize("offset", PHASE_OFFSETS)
 def test_the_offset_is_found_from_the_fringe(offset):
     outcomes, phase_a, phase_b = perfect_relay(offset, seed=offset, count=4000, contrast=0.85)
-    found, contrast = estimate_phase_offset(outcomes, phase_a, phase_b)
+    found, contrast = phase_offset_of(fringe_counts(outcomes, phase_a, phase_b))
     assert found == offset
     assert contrast == pytest.approx(0.85, abs=0.12)
 
