@@ -12,7 +12,7 @@ from .choice_keys import SENDERS
 from .config import RunConfig
 from .errors import RunFolderError
 from .run_folder import RecordedAnnouncements, RecordedReference, RunFolder
-from .sifting import Announcements, DrawsChoices
+from .sifting import DrawsChoices
 
 __all__ = ["RunOutcome", "conclude"]
 
@@ -33,10 +33,9 @@ def conclude(
     config: RunConfig,
     manifest: dict[str, Any],
     choices: Mapping[str, DrawsChoices],
-    announcements: Callable[[], Announcements | RecordedAnnouncements],
     on_message: Callable[[str], None] = lambda _: None,
 ) -> RunOutcome:
-    """Tables, result and sifted keys of a run that is over.
+    """Tables, result and sifted keys of a run that is over; the result is that of what stands in the folder.
 
     What the disk does not take is left out and told in `RunOutcome.trouble`; everything else is written, and the result
     is returned in any case. Without tables it is that of the spool.
@@ -55,8 +54,11 @@ def conclude(
     records = sum(kind["received"] for kinds in manifest["accounting"].values() for kind in kinds.values())
     on_message(f"run over; tables and result of {records:,} records")
     attempt(folder.write_tables)
-    reference = RecordedReference(folder.path, troubles.append)
-    result, sifted = analyse(config, manifest, announcements(), choices, reference)
+    damage: dict[str, None] = {}  # told at each reading
+    announcements = RecordedAnnouncements(folder.path, damage.setdefault)
+    reference = RecordedReference(folder.path, damage.setdefault)
+    result, sifted = analyse(config, manifest, announcements, choices, reference)
+    troubles += [told for told in damage if told not in troubles]
     attempt(lambda: folder.write_json("result.json", result))
     for name in SENDERS:
         attempt(partial(folder.write_secret, f"{name}.sifted-key", np.packbits(sifted[name]).tobytes()))

@@ -26,7 +26,7 @@ from .protocol.registers import LINES
 from .protocol.status import Alarm, State
 from .protocol.units import SLOTS_PER_BLOCK
 from .refusals import REFUSALS, why_refused
-from .run_folder import RecordedAnnouncements, RunFolder
+from .run_folder import RunFolder
 from .run_manifest import run_manifest
 from .sifting import DrawsChoices
 from .tdc_board import closer_hits
@@ -312,8 +312,7 @@ def execute(
                     _keep_what_is_known(run, bench, error)
                 raise
             manifest = run_manifest(run, bench, audits)
-            recorded = RecordedAnnouncements(folder.path)
-            return conclude(folder, config, manifest, run.choices, lambda: recorded, on_message)
+            return conclude(folder, config, manifest, run.choices, on_message)
         finally:
             folder.close()
 
@@ -353,7 +352,6 @@ def _execute_fast(
         run = FastRun(config, folder)
         on_started()
         run.collect(on_progress, stop)
-        recorded = RecordedAnnouncements(folder.path)
-        return conclude(folder, config, run.manifest(), run.choices, lambda: recorded, on_message)
+        return conclude(folder, config, run.manifest(), run.choices, on_message)
     finally:
         folder.close()
