@@ -62,10 +62,8 @@ class Collector:
         # Records are taken in a thread of its own: an interrupt of whoever waits for it does not part a block from its
         # account, and whoever comes after it queues behind.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
-        self._unrecorded_slot: int | None = None
+        self.unrecorded_slot: int | None = None
         """First slot of which the disk did not take an announcement; None if it took all."""
-        self._recorded_until = first_slot
-        """Slot behind the last announcement that is recorded."""
         self.click_fines = np.zeros((DETECTORS, FINES_PER_SLOT), np.int64)
         """Recorded clicks [detector, fine]."""
         self.accounting: dict[str, dict[str, Any]] = {}
@@ -167,17 +165,6 @@ class Collector:
             for kind in RecordKind:
                 self._take(station, kind)
 
-    @property
-    def end_slot(self) -> int | None:
-        """Slot from which on announcements may be missing; None if each that the receiver made is accounted for.
-
-        Counters of the receiver may cover more than that: what was queued or on its way when it was lost.
-        """
-        account = self.accounting.get("receiver", {}).get("success")
-        closed = account is not None and not account["unaccounted"] and not account["waiting"]
-        ends = [end for end in (self._unrecorded_slot, None if closed else self._recorded_until) if end is not None]
-        return min(ends, default=None)
-
     def _keep(self, station: str, kind: RecordKind, records: RecordArray) -> None:
         try:
             self._folder.spool.append(STATIONS.index(station), kind, pack_records(records, kind))
@@ -185,12 +172,11 @@ class Collector:
             self._not_recorded[station][kind] += len(records)
             if kind == RecordKind.SUCCESS:
                 slot = int(records["slot"].min())
-                self._unrecorded_slot = slot if self._unrecorded_slot is None else min(slot, self._unrecorded_slot)
+                self.unrecorded_slot = slot if self.unrecorded_slot is None else min(slot, self.unrecorded_slot)
             raise
         self._received[station][kind] += len(records)
         if kind == RecordKind.SUCCESS:
             part = Announcements(records["slot"].copy(), records["outcome"].copy())
-            self._recorded_until = max(self._recorded_until, int(part.slots.max()) + 1)
             self._sink.add(part.between(self._first_slot, 1 << 48))
         elif kind == RecordKind.KEY and station in self._key_spans:
             spans = key_spans(records)

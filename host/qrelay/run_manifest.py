@@ -78,7 +78,7 @@ def run_manifest(run: Run, bench: Bench, audits: dict[str, AuditReport | None]) 
 
 def _complete_until(run: Run) -> int | None:
     """Slot from which on draws, announcements or a station are missing; None if none are."""
-    ends = (run.sifting.end_slot, run.collector.end_slot, run.stopped_slot)
+    ends = (run.sifting.end_slot, run.collector.unrecorded_slot, run.stopped_slot)
     return min((end for end in ends if end is not None), default=None)
 
 
