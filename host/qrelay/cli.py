@@ -11,8 +11,15 @@ from .errors import ConfigError, QrelayError
 
 __all__ = ["app", "main"]
 
+
+def _exit_with(code: int) -> None:
+    """Hand the code that a command returned to the shell; of itself Typer drops it."""
+    raise typer.Exit(code)
+
+
 app = typer.Typer(
     name="qrelay",
+    result_callback=_exit_with,
     help="Run a quantum relay: on boards, or on simulated boards that run the same gateware.",
     epilog="Example: qrelay demo; qrelay demo --help",
     no_args_is_help=True,

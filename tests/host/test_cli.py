@@ -184,6 +184,29 @@ def test_the_first_signal_of_a_run_asks_for_its_end_and_the_second_interrupts(nu
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize(
+    ("work", "arguments"),
+    [
+        ("qrelay.commands.devices", ["devices"]),
+        ("qrelay.commands_selftest.selftest", ["selftest"]),
+        ("qrelay.commands_calibrate.calibrate_station", ["calibrate", "url"]),
+        ("qrelay.commands_histogram.take_histograms", ["histogram", "url"]),
+        ("qrelay.commands_entropy.show_health", ["entropy", "health", "url"]),
+        ("qrelay.commands_physics.keyrate", ["keyrate"]),
+    ],
+)
+def test_what_a_command_returns_is_the_exit_code(monkeypatch, capsys, work, arguments):
+    for code in (0, 1, 3):
+        monkeypatch.setattr(work, lambda *_, code=code, **__: code)
+        assert call(monkeypatch, capsys, *arguments)[0] == code
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, interrupt)
+    assert call(monkeypatch, capsys, *arguments)[0] == 130
+
+
 def test_wrong_usage_is_exit_code_2(monkeypatch, capsys, tmp_path):
     path = tmp_path / "wrong.toml"
     path.write_text(demo_text().replace("dead_slots = 0", "dead_slots = -1"))

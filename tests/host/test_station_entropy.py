@@ -288,8 +288,11 @@ def test_a_source_faster_than_the_link_ends_the_recording(station, entropy):
 
 
 def test_health_command(station):
+    station.put("entropy.health", 0b0011)
+    assert CliRunner().invoke(app, ["entropy", "health", station.url]).exit_code == 0
     station.put("entropy.health", 0b0101)
     done = CliRunner().invoke(app, ["entropy", "health", station.url, "--json"])
+    assert done.exit_code == 1
     shown = json.loads(done.stdout)
     assert shown["repetition_failed"]
     assert not shown["healthy"]
