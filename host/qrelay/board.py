@@ -1,6 +1,6 @@
 """One station, by name: registers with units and limits, tables, key, counters, records."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -87,6 +87,24 @@ class Board(ClosedAtExit):
     def write_many(self, values: Mapping[str, int]) -> None:
         """Set several registers; all values are checked before the first is sent."""
         self.link.write_all([_encode(name, value) for name, value in values.items()])
+
+    def strobe_once(self, name: str, acted: Callable[[], bool]) -> None:
+        """Set off strobe ``"group.register"`` that must not act twice.
+
+        Where no answer comes, it is sent again only if `acted`, asked of the station, says that it did not act.
+        """
+        address, _ = _find(name)
+        for attempts_left in reversed(range(self.link.attempts)):
+            try:
+                self.link.write(address, [1], once=True)
+                return
+            except LinkTimeout:
+                # Requests are worked off in order: if the strobe comes at all, it came before what `acted` reads.
+                if acted():
+                    return
+                if not attempts_left:
+                    raise
+                self.statistics.retries += 1
 
     def read_group(self, name: str) -> dict[str, int]:
         """All readable registers of a group, by their name inside the group."""

@@ -115,11 +115,22 @@ def _wait(board: Board) -> None:
             raise RunError(f"{board.url}: histograms.busy stays 1 for {_WAIT_S:g} s; is its clock there?")
 
 
+def _swap(board: Board) -> None:
+    """Swap, but not twice: the second swap would put what was counted out of reach."""
+    swaps = board.read("histograms.swaps")
+
+    def swapped() -> bool:
+        _wait(board)
+        return board.read("histograms.swaps") != swaps
+
+    board.strobe_once("histograms.swap", swapped)
+    _wait(board)
+
+
 def take(board: Board) -> HistogramsTaken:
     """Swap, and read what was counted since the swap or clear before; counting goes on meanwhile."""
     _wait(board)
-    board.write("histograms.swap", 1)
-    _wait(board)
+    _swap(board)
     sums = board.read_group("histograms")
     fine = np.array(board.read_table("fine_counts"), np.int64).reshape(DETECTORS, FINES_PER_SLOT)
     lag = np.array(board.read_table("lag_counts"), np.int64)

@@ -133,7 +133,13 @@ class StationEntropy:
     def make_key(self) -> int:
         """Make a key and go over to it; return its place. Raises RunError saying why if the station made none."""
         before = self.board.read("entropy.key_number")
-        self.board.write("entropy.make", 1)
+
+        def begun() -> bool:
+            # In this order: a key that is finished between the two has raised the number.
+            making = self.board.read("entropy.key_state") & _MAKING
+            return bool(making) or self.board.read("entropy.key_number") != before
+
+        self.board.strobe_once("entropy.make", begun)
         for _ in self._while_sampling("its key is not finished"):
             if not self.board.read("entropy.key_state") & _MAKING:
                 break

@@ -207,6 +207,25 @@ class FakeStation:
                 self.send(packet)
 
 
+def lose_once(station, name, lost):
+    """Lose the first write to the strobe `name` on the way, or the station's "answer" to it."""
+    write, mangle, left = station._write, station.mangle, [1]
+
+    def strike(address, value):
+        if left and station.by_address.get(address, ("",))[0] == name:
+            left.clear()
+            station.mangle = forget
+            if lost == "request":
+                return
+        write(address, value)
+
+    def forget(packet):
+        station.mangle = mangle
+        return b""
+
+    station._write = strike
+
+
 class FakeRelay:
     """Four fake stations with a slot counter that follows the wall clock, and light between them."""
 

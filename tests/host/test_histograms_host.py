@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from fake_station import FakeStation, lose_once
 
+from qrelay.board import Board
 from qrelay.commands_histogram import _print_fine
-from qrelay.histograms import HistogramsTaken
+from qrelay.errors import LinkTimeout
+from qrelay.histograms import HistogramsTaken, take
+from qrelay.protocol.windows import window
 
 
 def taken(**changes):
@@ -44,6 +48,44 @@ def test_without_clicks_there_is_no_g2():
     nothing = taken(clicks_a=0).to_json()
     assert nothing["g2"] is None
     assert np.isnan(taken(counted_words=0).g2()[0]).all()
+
+
+@pytest.fixture
+def counting():
+    """A station that has counted 1000 hits: they can be read from the first swap to the second."""
+    with FakeStation() as station:
+        counted = [1000]
+
+        def swap(name):
+            if name == "histograms.swap":
+                station.words[window("fine_counts").base] = counted.pop() if counted else 0
+                station.put("histograms.swaps", station.get("histograms.swaps") + 1)
+
+        station.on_strobe = swap
+        yield station
+
+
+@pytest.mark.parametrize("lost", ["answer", "request"])
+def test_a_lost_packet_loses_no_counts(counting, lost):
+    lose_once(counting, "histograms.swap", lost)
+    with Board.open(counting.url, timeout_s=0.2) as board:
+        assert take(board).fine_counts.sum() == 1000
+        assert board.statistics.retries == (lost == "request")
+    assert counting.get("histograms.swaps") == 1
+
+
+def test_a_swap_that_never_arrives_is_told(counting):
+    with Board.open(counting.url, timeout_s=0.05) as board:
+        board.link.write = deaf
+        with pytest.raises(LinkTimeout, match="no answer"):
+            take(board)
+        assert board.statistics.retries == board.link.attempts - 1
+    assert counting.get("histograms.swaps") == 0
+
+
+def deaf(address, words, *, once):
+    assert once
+    raise LinkTimeout("no answer")
 
 
 def test_losses_are_told(capsys):

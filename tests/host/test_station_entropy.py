@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_station import IDENTITY, FakeStation
+from fake_station import IDENTITY, FakeStation, lose_once
 from typer.testing import CliRunner
 
 from qrelay.board import Board
@@ -202,6 +202,19 @@ def test_no_key_and_why(station, entropy, name, value, message):
     station.reason = name
     with pytest.raises(RunError, match=f"station 'fake' made no key: {message}"):
         entropy.make_key()
+
+
+@pytest.mark.parametrize("lost", ["answer", "request"])
+def test_a_lost_packet_makes_no_second_key(station, lost):
+    """It would take a second place of four."""
+    lose_once(station, "entropy.make", lost)
+    station.put("entropy.health", 0b0011)
+    with Board.open(station.url, timeout_s=0.2) as board:
+        entropy = StationEntropy(board)
+        entropy.use_own_keys()
+        assert entropy.make_key() == 1
+        assert station.get("entropy.key_number") == 1
+        assert board.statistics.retries == (lost == "request")
 
 
 def test_recorded_samples_have_no_gap(station, tmp_path):
