@@ -23,10 +23,12 @@ __all__ = ["build_board", "devices", "flash_board", "info", "registers", "run_fi
 @contextmanager
 def stop_on_signals(stop: threading.Event, started: threading.Event) -> Iterator[None]:
     """Turn the first Ctrl-C or SIGTERM into a clean stop; before `started`, and the second time, interrupt at once."""
+    asked = threading.Event()  # not `stop`, which a timer may set, too
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() or not started.is_set():
+        if asked.is_set() or not started.is_set():
             raise KeyboardInterrupt
+        asked.set()
         stop.set()
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -184,6 +184,16 @@ def test_the_first_signal_of_a_run_asks_for_its_end_and_the_second_interrupts(nu
     assert signal.getsignal(number) is before
 
 
+def test_the_first_signal_after_the_time_of_a_run_is_over_does_not_interrupt():
+    stop, started = threading.Event(), threading.Event()
+    started.set()
+    stop.set()  # as the timer of --seconds does
+    with stop_on_signals(stop, started):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 @pytest.mark.parametrize(
     ("work", "arguments"),
     [
