@@ -19,6 +19,9 @@ from .live_view import LiveView, print_summary
 
 __all__ = ["build_board", "devices", "flash_board", "info", "registers", "run_file", "run_text", "serve_twin"]
 
+_WARNING = "warning: "
+"""How a message of a run begins that tells a warning."""
+
 
 @contextmanager
 def stop_on_signals(stop: threading.Event, started: threading.Event) -> Iterator[None]:
@@ -46,6 +49,7 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
 
     config = parse_config(text, source)
     stop, started = threading.Event(), threading.Event()
+    told: list[str] = []
 
     def on_started() -> None:
         started.set()
@@ -55,9 +59,21 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
             timer.start()
 
     with LiveView(_expected_qber(config), quiet=as_json) as view, stop_on_signals(stop, started):
-        outcome = execute(
-            config, text, on_progress=view.update, on_message=view.message, on_started=on_started, stop=stop
-        )
+
+        def on_message(message: str) -> None:
+            view.message(message)
+            if message.startswith(_WARNING):
+                told.append(message.removeprefix(_WARNING))
+
+        try:
+            outcome = execute(
+                config, text, on_progress=view.update, on_message=on_message, on_started=on_started, stop=stop
+            )
+        except BaseException:
+            if as_json:  # no document will hold them
+                for warning in told:
+                    print(f"{_WARNING}{warning}", file=sys.stderr)
+            raise
     slots_per_second = outcome.result["slots"] / max(outcome.manifest["seconds"], 1e-9)
     shown = {
         **outcome.result,
@@ -76,8 +92,8 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
     }
     shown["plots"] = plot_run(outcome.folder, config, outcome.manifest, outcome.result, shown["warnings"].append)
     if as_json:
-        print_json(shown)
-    else:
+        print_json(shown | {"warnings": told + shown["warnings"]})
+    else:  # what was told is on the screen
         print_summary(shown)
     if reason := outcome.trouble or _audit_failure(shown):
         raise RunError(f"{reason} (everything taken is in {outcome.folder})")

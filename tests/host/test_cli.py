@@ -16,6 +16,7 @@ from qrelay import cli
 from qrelay.commands import stop_on_signals
 from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
+from qrelay.errors import RunError
 
 COMMANDS = (
     *("bench", "build", "calibrate", "demo", "design", "devices", "entropy health", "entropy record", "flash"),
@@ -215,6 +216,32 @@ def test_what_a_command_returns_is_the_exit_code(monkeypatch, capsys, work, argu
 
     monkeypatch.setattr(work, interrupt)
     assert call(monkeypatch, capsys, *arguments)[0] == 130
+
+
+WARNED = "alice: internal clock, +20 ppm: not for joint operation"
+
+
+def test_json_holds_the_warnings_of_a_run(monkeypatch, capsys, fake_twin, tmp_path):
+    monkeypatch.setattr("qrelay.bench.Bench.warnings", lambda bench: [WARNED])
+    arguments = "demo", "--slots", 800_000, "--output", tmp_path
+    code, out, err = call(monkeypatch, capsys, *arguments, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["warnings"] == [WARNED]
+    code, out, err = call(monkeypatch, capsys, *arguments)
+    assert code == 0
+    assert err.count(f"warning: {WARNED}\n") == 1
+    assert "warning:" not in out
+
+
+def test_a_run_without_a_document_tells_its_warnings_aside(monkeypatch, capsys, fake_twin, tmp_path):
+    def refuse(run):
+        raise RunError("it does not arm")
+
+    monkeypatch.setattr("qrelay.bench.Bench.warnings", lambda bench: [WARNED])
+    monkeypatch.setattr("qrelay.run.Run.start", refuse)
+    code, out, err = call(monkeypatch, capsys, "demo", "--slots", 800_000, "--json", "--output", tmp_path)
+    assert (code, out) == (1, "")
+    assert err == f"warning: {WARNED}\nerror: it does not arm\n"
 
 
 def test_wrong_usage_is_exit_code_2(monkeypatch, capsys, tmp_path):
