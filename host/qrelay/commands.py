@@ -231,16 +231,37 @@ def registers(*, as_json: bool) -> int:
     return 0
 
 
-def _board(name: str) -> Any:
+@contextmanager
+def _gateware_tools(what: str) -> Iterator[None]:
+    """Say how to get the gateware tools where `what` misses one of them."""
     try:
-        from qrelay_boards import boards
-
-        known = boards()
+        yield
     except ImportError as error:
-        raise RunError(f"building needs the gateware tools ({error}); {how_to_get('gateware')}") from error
+        raise RunError(f"{what} needs the gateware tools ({error}); {how_to_get('gateware')}") from error
+
+
+def _board(name: str) -> Any:
+    from qrelay_boards import boards
+
+    known = boards()
     if name not in known:
         raise ConfigError(f"no board {name!r}; there are {', '.join(known)}")
     return known[name]
+
+
+def _variant(board: Any, rings: bool, serial_number: str | None) -> Any:
+    if rings:
+        from qrelay_boards.ecp5_variants import with_rings
+
+        board = with_rings(board)
+    if serial_number is not None:
+        from qrelay_boards.ecp5_variants import with_serial_number
+
+        try:
+            board = with_serial_number(board, serial_number)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    return board
 
 
 def build_board(
@@ -255,29 +276,21 @@ def build_board(
     as_json: bool,
 ) -> int:
     """Build bitstream, timing report and manifest; with `rings` the noise source is in it."""
-    board = _board(name)
-    if rings:
-        from qrelay_boards.ecp5_variants import with_rings
-
-        board = with_rings(board)
-    if serial_number is not None:
-        from qrelay_boards.ecp5_variants import with_serial_number
-
-        try:
-            board = with_serial_number(board, serial_number)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
 
     def progress(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
     folder = out or Path("build") / name
-    try:
-        # The tools end with the build, also by SIGTERM.
-        with stop_on_signals(threading.Event(), started=threading.Event()):
-            result = board.build(out_dir=folder, seeds=seeds, free_running=free_running, jobs=jobs, progress=progress)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise RunError(f"build of {name} failed: {error}") from error
+    with _gateware_tools("building"):
+        board = _variant(_board(name), rings, serial_number)
+        try:
+            # The tools end with the build, also by SIGTERM.
+            with stop_on_signals(threading.Event(), started=threading.Event()):
+                result = board.build(
+                    out_dir=folder, seeds=seeds, free_running=free_running, jobs=jobs, progress=progress
+                )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise RunError(f"build of {name} failed: {error}") from error
     if as_json:
         print_json(json.loads(result.manifest.read_text()) | {"folder": str(folder)})
     else:
@@ -288,9 +301,10 @@ def build_board(
 
 def flash_board(name: str, bitstream: Path | None, *, persistent: bool, as_json: bool) -> int:
     """Load a bitstream into a board."""
-    board = _board(name)
-    from qrelay_boards.flash import flash
+    with _gateware_tools("flashing"):
+        from qrelay_boards.flash import flash
 
+        board = _board(name)
     path = bitstream or Path("build") / name / f"qrelay-{name}.bit"
     try:
         flash(board, path, persistent=persistent)

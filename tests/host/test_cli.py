@@ -244,6 +244,25 @@ def test_a_run_without_a_document_tells_its_warnings_aside(monkeypatch, capsys, 
     assert err == f"warning: {WARNED}\nerror: it does not arm\n"
 
 
+@pytest.mark.parametrize(
+    ("missing", "arguments", "message"),
+    [
+        ("amaranth", ["build", "ulx3s-85f"], "building needs the gateware tools (No module named 'amaranth"),
+        ("amaranth", ["build", "ulx3s-85f", "--rings"], "building needs the gateware tools (No module named 'amaranth"),
+        ("qrelay_boards", ["flash", "ulx3s-85f"], "flashing needs the gateware tools (No module named 'qrelay_boards"),
+    ],
+)
+def test_without_the_gateware_tools(missing, arguments, message):
+    script = f"import sys; sys.modules[{missing!r}] = None; sys.argv = {['qrelay', *arguments]}; import qrelay.cli; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}qrelay.cli.main()"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert "install the extra 'gateware': pip install" in line
+
+
 def test_wrong_usage_is_exit_code_2(monkeypatch, capsys, tmp_path):
     path = tmp_path / "wrong.toml"
     path.write_text(demo_text().replace("dead_slots = 0", "dead_slots = -1"))
