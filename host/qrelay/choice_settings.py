@@ -1,8 +1,8 @@
 """Whose key the senders' choices expand: the [choices] table of a run file."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .entropy_health import HealthCutoffs, health_cutoffs
 from .protocol.entropy import FALSE_ALARM_LOG2, MIN_ENTROPY
@@ -12,6 +12,8 @@ from .strict_model import StrictModel
 __all__ = ["ChoiceSettings", "KeySource"]
 
 KeySource = Literal["host", "board"]
+
+_OF_BOARD_KEYS = ("reseed_slots", "sample_words", "min_entropy", "false_alarm_log2")
 
 
 class ChoiceSettings(StrictModel):
@@ -39,6 +41,16 @@ class ChoiceSettings(StrictModel):
         description="the key bit comes from a source outside the station; it keeps the bits of the last slots only, "
         "0.9 s of them in an SDRAM; with 430 us in block RAMs a run must not be longer",
     )
+
+    @model_validator(mode="after")
+    def _nothing_in_vain(self) -> Self:
+        given = [name for name in _OF_BOARD_KEYS if name in self.model_fields_set]
+        if given and not self.on_board():
+            raise ValueError(
+                f"{given[0]} = {getattr(self, given[0])} is for keys made on board, and both come from the host; leave "
+                "it out, or set alice_key or bob_key = 'board'"
+            )
+        return self
 
     def key_of(self, sender: str) -> KeySource:
         """Where the key of "alice" or "bob" comes from."""

@@ -48,6 +48,7 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
     from .run import execute
 
     config = parse_config(text, source)
+    config.check_files()
     stop, started = threading.Event(), threading.Event()
     told: list[str] = []
 
@@ -323,6 +324,8 @@ def serve_twin(path: Path | None, *, pty: bool, as_json: bool) -> int:
     from .bench import start_twin
 
     config = load_config(path) if path is not None else parse_config(demo_text(), "demo")
+    if config.twin.engine == "fast":
+        raise ConfigError(f"{path}: twin.engine = 'fast' runs no gateware that could be served; set engine = 'rtl'")
     stop, started = threading.Event(), threading.Event()
     with stop_on_signals(stop, started):
         with start_twin(config, lambda text: print(text, file=sys.stderr), link="pty" if pty else "tcp") as twin:

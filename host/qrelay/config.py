@@ -13,6 +13,7 @@ from .protocol.choice import SETTINGS, THRESHOLD_RANGE
 from .protocol.registers import DETECTORS, FINE_DELAY_TAPS, LINES, REFERENCE_BINS
 from .protocol.units import SLOTS_PER_BLOCK, SLOTS_PER_WORD
 from .strict_model import StrictModel
+from .success_rules import success_rule
 from .twin_settings import PathDelays, TwinSettings
 
 __all__ = [
@@ -55,6 +56,11 @@ class Stations(StrictModel):
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:
         simulated = [name for name, url in self.urls().items() if url == TWIN]
+        if simulated and any(self.start_delay_words.values()):
+            raise ValueError(
+                f"start_delay_words = {self.start_delay_words}: simulated boards all see the start pulse together; "
+                "leave it out, or give 0"
+            )
         if simulated and len(simulated) < len(STATIONS):
             rest = ", ".join(name for name in STATIONS if name not in simulated)
             raise ValueError(f"light passes between simulated boards only: give {rest} as 'twin' as well, or none")
@@ -232,11 +238,13 @@ class RunConfig(StrictModel):
         if abs(total - 1) > 1e-9:
             raise ValueError(f"settings: probabilities add up to {total:.9g}; make them add up to 1")
         self._check_levels()
+        self._check_receiver()
         known = set(names)
         for key in ("key", "decoy", "vacuum"):
             if getattr(self.sifting, key) not in known:
                 value = getattr(self.sifting, key)
                 raise ValueError(f"sifting.{key}: no setting {value!r}; there are {', '.join(names)}")
+        self._check_drawn()
         for index, step in enumerate(self.frame.steps):
             if step.setting not in known:
                 there = ", ".join(names)
@@ -274,6 +282,40 @@ class RunConfig(StrictModel):
                     "brightness its own level_code (0 to 3), or both settings the same mean_photon_number"
                 )
 
+    def _check_receiver(self) -> None:
+        receiver = self.receiver
+        names = [detector.name for detector in receiver.detectors]
+        if len(set(names)) < len(names):
+            raise ValueError(f"receiver.detectors: names {names} must differ")
+        try:
+            rule = success_rule(receiver.success_rule, names)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        if not any(rule.table[: 1 << len(names) * (2 if rule.windows else 1)]):
+            raise ValueError(
+                f"receiver.success_rule: {receiver.success_rule!r} holds for no clicks of the {len(names)} detectors "
+                f"{names}; list more under receiver.detectors, or give another rule"
+            )
+        if receiver.bitstream is not None and self.simulated and self.twin.detectors != "tdc":
+            raise ValueError(
+                f"receiver.bitstream = {receiver.bitstream!r}: it is for offsets of carry chains, and the twin's "
+                "receiver has none; set twin.detectors = 'tdc', or leave it out"
+            )
+
+    def _check_drawn(self) -> None:
+        for index, (setting, drawn) in enumerate(zip(self.settings, self.drawn_probabilities(), strict=True)):
+            if setting.probability and not drawn:
+                raise ValueError(
+                    f"settings.{index}.probability: {setting.probability:g} means never, as settings are drawn in "
+                    f"steps of 1/{THRESHOLD_RANGE}; give 0, or at least {2 / THRESHOLD_RANGE:.2g}"
+                )
+        key = self.sifting.key
+        if self.receiver.success_rule == "one-per-node" and not self.settings[self.setting_index(key)].probability:
+            raise ValueError(
+                f"sifting.key: setting {key!r} has probability 0, so that no bit can be sifted; give it at least "
+                f"{2 / THRESHOLD_RANGE:.2g}, or name a setting that is drawn"
+            )
+
     def _check_reference(self) -> None:
         if self.reference_records == "off":
             return
@@ -291,6 +333,20 @@ class RunConfig(StrictModel):
                 f"events.reference: {words} words of frame are too few to send {bins} bins; give the frame "
                 f"{needed * SLOTS_PER_WORD} slots or sum more frames"
             )
+
+    def check_files(self) -> None:
+        """Raise ConfigError for a file that is named and cannot be read.
+
+        Apart from the validation of the keys: what a run was is read where its files may be gone.
+        """
+        named = self.receiver.bitstream
+        if named is not None:
+            try:
+                Path(named).open("rb").close()
+            except OSError as error:
+                raise ConfigError(
+                    f"receiver.bitstream = {named!r}: {error.strerror}; give the file that was flashed, or leave it out"
+                ) from error
 
     def thresholds(self) -> tuple[int, ...]:
         """The seven cumulative thresholds of the senders' choices, nearest to the given probabilities."""

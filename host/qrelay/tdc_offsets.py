@@ -177,14 +177,16 @@ def delay_without(offset: Offset, delay_fines: int, name: str) -> tuple[int, int
 
 
 def subtract_offsets(config: RunConfig, identity: Identity) -> Subtraction:
-    """Take the receiver's offsets from its detectors' delays.
+    """Take the receiver's offsets from its detectors' delays. A bitstream that is named is checked in any case.
 
     Raises ConfigError for a bitstream that is not the station's, a file that cannot be read, or a delay below 0.
     """
     chained = [d for d in range(len(config.receiver.detectors)) if identity.chains >> d & 1]
-    if not chained or not config.receiver.subtract_tdc_offsets:
-        return Subtraction(config)
     named = config.receiver.bitstream
+    if not chained or not config.receiver.subtract_tdc_offsets:
+        if named is not None:
+            check_bitstream(Path(named), identity)
+        return Subtraction(config)
     kept = kept_offsets(identity, None if named is None else Path(named))
     if kept is None and Capability.SIMULATED in identity.capabilities and named is None:
         return Subtraction(config)

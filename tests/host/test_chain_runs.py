@@ -62,7 +62,7 @@ def run_text(relay, folder, detectors=4):
     names = ("m1_plus", "m1_minus", "m2_plus", "m2_minus")[:detectors]
     named = "\n".join(f'[[receiver.detectors]]\nname = "{name}"' for name in names)
     if detectors < 4:
-        text = text.replace('"one-per-node"', '"each-click"')
+        text = text.replace('"one-per-node"', '"any"')
     return text.replace("[sifting] ", f"{named}\n[path_delay_slots]\n{listed}\n\n[sifting] ")
 
 

@@ -244,6 +244,29 @@ def test_a_run_without_a_document_tells_its_warnings_aside(monkeypatch, capsys, 
     assert err == f"warning: {WARNED}\nerror: it does not arm\n"
 
 
+def test_a_run_file_that_is_wrong_leaves_no_folder(monkeypatch, capsys, fake_twin, tmp_path):
+    path = tmp_path / "my.toml"
+    text = demo_text(slots=800_000, output=str(tmp_path / "runs"))
+    chains = text.replace("dead_slots = 0", 'bitstream = "/no/such.bit"') + '\ndetectors = "tdc"\n'
+    for wrong, message in (
+        (text.replace('"one-per-node"', '"one-per-nod"'), f"error: {path}: receiver.success_rule: no rule"),
+        (chains, "error: receiver.bitstream = '/no/such.bit': No such file or directory; give the file that was"),
+    ):
+        path.write_text(wrong)
+        code, out, err = call(monkeypatch, capsys, "run", path)
+        assert (code, out) == (2, "")
+        assert err.startswith(message)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_fast_twin_serves_no_boards(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text(demo_text(fast=True))
+    code, _, err = call(monkeypatch, capsys, "twin", path)
+    assert code == 2
+    assert err.startswith(f"error: {path}: twin.engine = 'fast' runs no gateware that could be served; set engine")
+
+
 @pytest.mark.parametrize(
     ("missing", "arguments", "message"),
     [

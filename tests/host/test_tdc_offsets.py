@@ -138,8 +138,13 @@ def test_missing_offsets_warn(bitstream):
     (warning,) = subtract_offsets(run_config(bitstream), CHAINED).warnings
     assert "detector 2: no offset" in warning
     assert "qrelay calibrate URL --bitstream FILE --wire" in warning
-    with pytest.raises(ConfigError, match="give the file that was flashed"):
-        subtract_offsets(run_config("absent.bit"), CHAINED)
+    for config, identity in (
+        (run_config("absent.bit"), CHAINED),
+        (run_config("absent.bit", subtract=False), CHAINED),
+        (run_config("absent.bit"), replace(CHAINED, chains=0)),
+    ):
+        with pytest.raises(ConfigError, match="give the file that was flashed"):
+            subtract_offsets(config, identity)
 
 
 def test_found_by_the_build_id_of_the_station(bitstream):
