@@ -5,18 +5,15 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from .bit_arrays import unpack_fields
+from .asked_slots import SlotQuestion
 from .board import Board
 from .errors import RunError
 from .protocol.choice import PHASE_BITS
 from .protocol.registers import register
-from .protocol.windows import window
 
 __all__ = ["ExternalBits"]
 
-_STANDSTILL_S = 20.0
-_SPAN_SLOTS = 1 << 32
-"""Reach of an offset from the base of a request."""
+_QUESTION = SlotQuestion("external.base", "external.ask", "external.answered", "external", "its external key bits")
 _KEY_BIT = PHASE_BITS - 1
 _READY_LIMIT_S = 1.0
 _MOST_LOOKBACK_SLOTS = (1 << register("external.lookback")[1].width) - 1
@@ -61,19 +58,8 @@ class ExternalBits:
 
     def bits(self, slots: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Bit of each slot, in any order, and whether it is kept; where it is not, the bit is 0 and means nothing."""
-        order = np.argsort(slots, kind="stable")
-        ordered = np.asarray(slots, np.uint64)[order]
-        bits = np.zeros(len(ordered), np.uint8)
-        kept = np.zeros(len(ordered), np.bool_)
-        begin = 0
-        while begin < len(ordered):
-            reach = int(np.searchsorted(ordered, ordered[begin] + np.uint64(_SPAN_SLOTS)))
-            end = min(begin + window("offsets").depth, reach)
-            answers = self._answers(ordered[begin:end])
-            bits[order[begin:end]] = answers["bit"]
-            kept[order[begin:end]] = answers["kept"]
-            begin = end
-        return bits, kept
+        answers = _QUESTION.put(self.board, slots)
+        return answers["bit"].astype(np.uint8), answers["kept"].astype(np.bool_)
 
     def replace(self, slots: NDArray[np.uint64], draws: NDArray[np.uint16]) -> NDArray[np.uint16]:
         """Draws of `slots` with their external key bits. Raises RunError if one is not kept any more."""
@@ -93,15 +79,3 @@ class ExternalBits:
         while not (slots := self.board.read("external.lookback")) and time.monotonic() - began < _READY_LIMIT_S:
             time.sleep(0.02)
         return slots
-
-    def _answers(self, slots: NDArray[np.uint64]) -> dict[str, NDArray[np.uint64]]:
-        base = int(slots[0])
-        self.board.write_table("offsets", (slots - np.uint64(base)).astype(np.int64))
-        # One after the other: a base that was lost on the way must not be asked for.
-        self.board.write("external.base", base)
-        self.board.write("external.ask", len(slots))
-        began = time.monotonic()
-        while self.board.read("external.answered") != len(slots):
-            if time.monotonic() - began > _STANDSTILL_S:
-                raise RunError(f"station {self.board.identity.board!r} does not answer for its external key bits")
-        return unpack_fields(window("external").entry, self.board.read_table("external", count=len(slots)))

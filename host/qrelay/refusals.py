@@ -3,14 +3,12 @@
 from .board import Board
 from .protocol.identity import Capability, Entropy
 from .protocol.status import Alarm, State
-from .station_entropy import StationEntropy
+from .station_entropy import KEY_MADE_ON_BOARD, StationEntropy
 
 __all__ = ["REFUSALS", "why_refused"]
 
 REFUSALS = Alarm.START_REFUSED | Alarm.ARM_REFUSED | Alarm.CHOICES_BEFORE_KEYSTREAM
 """Alarms after which a run cannot begin."""
-
-_KEY_MADE_HERE = 2
 
 
 def why_refused(name: str, board: Board, refused: Alarm) -> str:
@@ -44,7 +42,7 @@ def _against_arming(board: Board) -> list[str]:
             found.append(_no_fresh_nonce(board, state))
         if entropy["required"] or entropy["on_board"]:
             found += _unhealthy(board)
-        made_here = bool(entropy["key_state"] & _KEY_MADE_HERE)
+        made_here = bool(entropy["key_state"] & KEY_MADE_ON_BOARD)
         if made_here != bool(entropy["on_board"]):
             has, wants = ("the station", "the host") if made_here else ("the host", "the station")
             found.append(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .bit_arrays import unpack_fields
+from .asked_slots import SlotQuestion
 from .board import Board
 from .entropy_health import HealthCutoffs
 from .errors import RunError
@@ -18,15 +18,16 @@ from .protocol.status import State
 from .protocol.windows import window
 from .record_arrays import RecordArray
 
-__all__ = ["BoardChoices", "KeySpan", "SourceHealth", "StationEntropy", "key_spans"]
+__all__ = ["KEY_MADE_ON_BOARD", "BoardChoices", "KeySpan", "SourceHealth", "StationEntropy", "key_spans"]
 
 _STANDSTILL_S = 20.0
 _POLL_S = 0.005
-_SPAN_SLOTS = 1 << 32
-"""Reach of an offset from the base of a request."""
+_QUESTION = SlotQuestion("entropy.regenerate_base", "entropy.regenerate", "entropy.answered", "draws", "its draws")
 
 _PRESENT, _HEALTHY, _REPETITION, _PROPORTION = 1, 2, 4, 8
-_MAKING, _ON_BOARD = 1, 2
+_MAKING = 1
+KEY_MADE_ON_BOARD = 2
+"""Bits of `entropy.key_state`."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class StationEntropy:
             mask |= 1 << place
         current = self.board.read("entropy.key_place")
         in_use = self.board.state() & (State.ARMED | State.RUNNING)
-        if in_use and mask >> current & 1 and self.board.read("entropy.key_state") & _ON_BOARD:
+        if in_use and mask >> current & 1 and self.board.read("entropy.key_state") & KEY_MADE_ON_BOARD:
             raise RunError(f"the key at place {current} is in use; disarm the station before it is erased")
         self.board.write("entropy.erase", mask)
         if not wait:
@@ -194,30 +195,7 @@ class StationEntropy:
                 "entropy.regenerate_stream": stream,
             }
         )
-        order = np.argsort(slots, kind="stable")
-        ordered = np.asarray(slots, np.uint64)[order]
-        drawn = np.empty(len(ordered), np.uint16)
-        begin = 0
-        while begin < len(ordered):
-            reach = int(np.searchsorted(ordered, ordered[begin] + np.uint64(_SPAN_SLOTS)))
-            end = min(begin + window("offsets").depth, reach)
-            drawn[begin:end] = self._answers(ordered[begin:end], place)
-            begin = end
-        result = np.empty_like(drawn)
-        result[order] = drawn
-        return result
-
-    def _answers(self, slots: NDArray[np.uint64], place: int) -> NDArray[np.uint16]:
-        base = int(slots[0])
-        self.board.write_table("offsets", (slots - np.uint64(base)).astype(np.int64))
-        # One after the other: a base that was lost on the way must not be asked for.
-        self.board.write("entropy.regenerate_base", base)
-        self.board.write("entropy.regenerate", len(slots))
-        began = time.monotonic()
-        while self.board.read("entropy.answered") != len(slots):
-            if time.monotonic() - began > _STANDSTILL_S:
-                raise RunError(f"station {self.board.identity.board!r} does not answer for its slots")
-        answers = unpack_fields(window("draws").entry, self.board.read_table("draws", count=len(slots)))
+        answers = _QUESTION.put(self.board, slots)
         if not answers["answered"].all():
             raise RunError(f"key place {place} of station {self.board.identity.board!r} holds no key: it was erased")
         return answers["draw"].astype(np.uint16)

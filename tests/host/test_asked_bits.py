@@ -7,6 +7,7 @@ import pytest
 
 from qrelay.errors import RunError
 from qrelay.external_bits import ExternalBits
+from qrelay.protocol.identity import Entropy
 from qrelay.station_entropy import StationEntropy
 
 SLOTS = np.array([7_000_300, 5_000_000, 5_000_001, 9_000_000_000], np.uint64)
@@ -17,7 +18,7 @@ class Station:
     """Answers with bits of the slots asked for. Where registers are written together, the first packet is lost and sent
     again after the others, as `qrelay.link` does."""
 
-    identity = SimpleNamespace(board="test")
+    identity = SimpleNamespace(board="test", entropy=Entropy.SIMULATED)
     url = "none"
 
     def __init__(self, lookback=(1000,)):
@@ -63,8 +64,8 @@ def test_bits_are_those_of_their_slots():
 
 def test_draws_are_those_of_their_slots():
     station = Station()
-    drawn = StationEntropy._answers(SimpleNamespace(board=station), SLOTS[[1, 0]], 0)
-    assert drawn.tolist() == [int(slot) & 0xFFFF for slot in SLOTS[[1, 0]]]
+    drawn = StationEntropy(station).draws(0, 1, 2, SLOTS)
+    assert drawn.tolist() == [int(slot) & 0xFFFF for slot in SLOTS]
 
 
 def test_a_memory_that_tests_itself_is_waited_for():
