@@ -1,6 +1,5 @@
 """What `qrelay calibrate` does."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from typing import Any
 from .bitstream_file import check_bitstream
 from .board import Board
 from .errors import ConfigError
+from .json_output import print_json
 from .loopback import measure_offsets
 from .protocol.units import FINES_PER_SLOT
 from .tdc_board import (
@@ -95,7 +95,7 @@ def calibrate_station(
             "offsets": {str(d): {**asdict(o), "standard_error": o.standard_error} for d, o in offsets.items()},
         }
     if as_json:
-        sys.stdout.write(json.dumps(shown, indent=2, allow_nan=False) + "\n")
+        print_json(shown)
         return 0
     print(f"Carry chains of {url}, {shown['provenance']}")
     print_figures(shown["detectors"])

@@ -1,7 +1,5 @@
 """What `qrelay histogram` does."""
 
-import json
-import sys
 import time
 from collections.abc import Sequence
 from typing import Literal, cast
@@ -12,6 +10,7 @@ from .board import Board
 from .errors import ConfigError
 from .free_run import start_free_run
 from .histograms import HistogramsTaken, disable, enable, take
+from .json_output import print_json
 from .protocol.registers import LAG_SLOTS
 from .protocol.status import State
 
@@ -45,7 +44,7 @@ def take_histograms(url: str, *, seconds: float, fine: str, lag: Sequence[int], 
             if own_run:
                 board.disarm()
     if as_json:
-        sys.stdout.write(json.dumps({"url": url, "fine": fine, "lag": list(lag), **taken.to_json()}) + "\n")
+        print_json({"url": url, "fine": fine, "lag": list(lag), **taken.to_json()})
         return 0
     print(f"{taken.words} words of run, {taken.counted_words} of them count")
     if fine != "off":

@@ -1,6 +1,5 @@
 """What `qrelay selftest` does."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from .commands_calibrate import print_figures
 from .config import STATIONS, RunConfig, load_config, parse_config
 from .demo_config import demo_text
 from .errors import ConfigError, RunError
+from .json_output import print_json
 from .loopback import PairReport, loop_back
 from .protocol.registers import DETECTORS, LINES
 from .protocol.units import DEFAULT_SLOT_RATE_HZ, FINES_PER_SLOT, fines_to_ps
@@ -145,7 +145,7 @@ def _show(findings: _Findings, *, as_json: bool) -> int:
                 "tdc_offsets": kept,
                 "subtract_tdc_offsets": findings.subtract,
             }
-        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+        print_json(document)
     else:
         for name, detectors in chains.items():
             print(f"Carry chains of {name}, {findings.provenance[name]}")
