@@ -44,7 +44,7 @@ class ChoiceSettings(StrictModel):
 
     @model_validator(mode="after")
     def _nothing_in_vain(self) -> Self:
-        given = [name for name in _OF_BOARD_KEYS if name in self.model_fields_set]
+        given = [name for name in _OF_BOARD_KEYS if getattr(self, name) != type(self).model_fields[name].default]
         if given and not self.on_board():
             raise ValueError(
                 f"{given[0]} = {getattr(self, given[0])} is for keys made on board, and both come from the host; leave "

@@ -111,9 +111,9 @@ def test_the_demo_takes_what_the_command_line_changes():
             "choices: reseed_slots = 20000000 is for keys made on board, and both come from the host; leave it out, or "
             "set alice_key or bob_key = 'board'",
         ),
-        ('bob_key = "host"', "sample_words = 4096", "choices: sample_words = 4096 is for keys made on board"),
-        ('bob_key = "host"', "min_entropy = 0.5", "choices: min_entropy = 0.5 is for keys made on board"),
-        ('bob_key = "host"', "false_alarm_log2 = -40", "choices: false_alarm_log2 = -40 is for keys made on board"),
+        ('bob_key = "host"', "sample_words = 4000", "choices: sample_words = 4000 is for keys made on board"),
+        ('bob_key = "host"', "min_entropy = 0.25", "choices: min_entropy = 0.25 is for keys made on board"),
+        ('bob_key = "host"', "false_alarm_log2 = -39", "choices: false_alarm_log2 = -39 is for keys made on board"),
     ],
 )
 def test_an_error_names_file_key_and_limit(old, new, message):
