@@ -153,6 +153,7 @@ class BoardSender:
         """Sifting has ended: erase every key. The station is disarmed."""
         self._entropy.use_own_keys(False)
         self._entropy.erase(self._entropy.places())
+        self._entropy.forget_answers()
         self.erased = True
 
     def reseeds_missed(self, end_slot: int) -> int:

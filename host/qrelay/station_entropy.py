@@ -183,6 +183,13 @@ class StationEntropy:
                 raise RunError(f"keys at places {', '.join(map(str, places))} are not erased after {_STANDSTILL_S:g} s")
             time.sleep(_POLL_S)
 
+    def forget_answers(self) -> None:
+        """Overwrite the last answers, which stand in the window `draws` until the next: without a key they are zeros.
+
+        To be called when all keys are erased.
+        """
+        _QUESTION.put(self.board, np.arange(window("draws").depth, dtype=np.uint64))
+
     def draws(self, place: int, nonce: int, stream: int, slots: NDArray[np.uint64]) -> NDArray[np.uint16]:
         """Draws of `slots` (any order) with the key at `place`, as `qrelay.choices.ChoiceStream.draws_at` gives them.
 

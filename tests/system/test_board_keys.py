@@ -25,6 +25,7 @@ from qrelay.errors import ConfigError, RunError
 from qrelay.external_bits import ExternalBits
 from qrelay.run import execute
 from qrelay.run_folder import read_announcements
+from qrelay.station_entropy import StationEntropy
 
 
 @pytest.fixture
@@ -120,9 +121,19 @@ def test_more_keys_than_places(tmp_path):
 def test_no_place_is_left(tmp_path, monkeypatch):
     """Keys are made faster than the host lets them go: the station says so and goes on with the key it has."""
     monkeypatch.setattr(BoardSender, "retire", lambda sender, horizon: [])
+    forget = StationEntropy.forget_answers
+    left = []
+
+    def forget_and_look(entropy):
+        left.append(any(entropy.board.read_table("draws")))
+        forget(entropy)
+        left.append(any(entropy.board.read_table("draws")))
+
+    monkeypatch.setattr(StationEntropy, "forget_answers", forget_and_look)
     text = board_keys(tmp_path, slots=3_000_000, bob="host")
     outcome = go(text)
     assert outcome.trouble is None
+    assert left == [True, False]  # no draw of an erased key stays on the board
     assert outcome.manifest["alarms"]["alice"] == ["key not made"]
     assert [line["alarms"] for line in log_of(outcome, "status") if line["station"] == "alice"]
     assert outcome.manifest["alarms"]["bob"] == []
