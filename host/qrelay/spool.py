@@ -1,6 +1,7 @@
 """The file that takes records while a run goes on: appended to, whole up to the last complete block, cheap to recover.
 
-A block is a header (magic, station, kind, number of records, CRC-32 of the records) and the records, 64 bits each.
+A block is a header (magic, station, kind, number of records, CRC-32 of these and the records) and the records, 64 bits
+each.
 """
 
 import os
@@ -19,8 +20,10 @@ from .protocol.records import RecordKind
 
 __all__ = ["Spool", "SpoolBlock", "SpoolReader"]
 
-_MAGIC = 0x4C505351
-_HEADER = struct.Struct("<IBBxxII")
+_MAGIC = 0x32505351
+_HEAD = struct.Struct("<IBBxxI")
+_CHECKSUM = struct.Struct("<I")
+_HEADER_BYTES = _HEAD.size + _CHECKSUM.size
 _SEARCHED = 1 << 20
 """Bytes that are searched together for the next block."""
 
@@ -41,7 +44,8 @@ class Spool(ClosedAtExit):
         if len(words) == 0:
             return
         body = words.astype("<u8").tobytes()
-        block = _HEADER.pack(_MAGIC, station, kind, len(words), zlib.crc32(body)) + body
+        head = _HEAD.pack(_MAGIC, station, kind, len(words))
+        block = head + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head))) + body
         try:
             view = memoryview(block)
             while view:
@@ -114,10 +118,13 @@ class SpoolReader(ClosedAtExit):
 
     def _block(self, position: int) -> SpoolBlock | str:
         """The block that begins at a place, or why none does."""
-        start = position + _HEADER.size
+        start = position + _HEADER_BYTES
         if start > self._size:
             return "the file ends inside a block header"
-        magic, station, code, count, checksum = _HEADER.unpack(self._bytes(position, _HEADER.size))
+        header = self._bytes(position, _HEADER_BYTES)
+        head = header[: _HEAD.size]
+        magic, station, code, count = _HEAD.unpack(head)
+        (checksum,) = _CHECKSUM.unpack(header[_HEAD.size :])
         if magic != _MAGIC or code not in set(RecordKind):
             return "no block header"
         kind = RecordKind(code)
@@ -125,7 +132,7 @@ class SpoolReader(ClosedAtExit):
         if whole < count:
             return f"{kind.name} block of station {station} is cut after {whole} of {count} records"
         body = self._bytes(start, 8 * count)
-        if zlib.crc32(body) != checksum:
+        if zlib.crc32(body, zlib.crc32(head)) != checksum:
             return f"{kind.name} block of station {station} has a wrong checksum"
         return SpoolBlock(start, station, kind, np.frombuffer(body, "<u8").astype(np.uint64))
 

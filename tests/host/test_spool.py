@@ -53,6 +53,21 @@ def test_what_goes_in_comes_out(spool):
     assert records[3, RecordKind.CLICK] == clicks(range(5)).tolist()
 
 
+def test_a_bit_that_turns_over_anywhere_costs_its_own_block_only(spool):
+    """Header or records: nothing comes out that did not go in, under whatever station or kind."""
+    whole = spool.read_bytes()
+    right, _ = read_spool(spool)
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        spool.write_bytes(damaged)
+        records, damage = read_spool(spool)
+        assert damage is not None
+        assert set(records) <= set(right)
+        assert sum(map(len, records.values())) in (15, 25, 30)  # 10, 5 and 20 records, less one block
+        assert all(set(found) <= set(right[whose]) for whose, found in records.items())
+
+
 def test_a_cut_file_gives_every_whole_block_and_says_where_it_ends(spool):
     whole = spool.read_bytes()
     third = len(whole) - 16 - 20 * 8
