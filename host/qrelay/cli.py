@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import cli_bench, cli_calibrate, cli_entropy, cli_histogram, cli_physics, cli_selftest
+from . import cli_bench, cli_calibrate, cli_entropy, cli_histogram, cli_physics, cli_replay, cli_selftest
 from .errors import ConfigError, QrelayError
 
 __all__ = ["app", "main"]
@@ -184,6 +184,7 @@ cli_histogram.register(app)
 cli_calibrate.register(app)
 cli_entropy.register(app)
 cli_physics.register(app)
+cli_replay.register(app)
 
 
 def main() -> None:

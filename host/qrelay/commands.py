@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from .conclude import RunOutcome
 from .config import RunConfig, load_config, parse_config
 from .demo_config import demo_text, fast_text
 from .errors import ConfigError, QrelayError, RunError
@@ -17,7 +18,17 @@ from .extras import how_to_get
 from .json_output import print_json
 from .live_view import LiveView, print_summary
 
-__all__ = ["build_board", "devices", "flash_board", "info", "registers", "run_file", "run_text", "serve_twin"]
+__all__ = [
+    "build_board",
+    "devices",
+    "flash_board",
+    "info",
+    "registers",
+    "run_file",
+    "run_text",
+    "serve_twin",
+    "summary_of",
+]
 
 _WARNING = "warning: "
 """How a message of a run begins that tells a warning."""
@@ -75,8 +86,21 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
                 for warning in told:
                     print(f"{_WARNING}{warning}", file=sys.stderr)
             raise
+    shown = summary_of(outcome)
+    shown["plots"] = plot_run(outcome.folder, config, outcome.manifest, outcome.result, shown["warnings"].append)
+    if as_json:
+        print_json(shown | {"warnings": told + shown["warnings"]})
+    else:  # what was told is on the screen
+        print_summary(shown)
+    if reason := outcome.trouble or _audit_failure(shown):
+        raise RunError(f"{reason} (everything taken is in {outcome.folder})")
+    return 0
+
+
+def summary_of(outcome: RunOutcome) -> dict[str, Any]:
+    """What is shown of a run: its result, and of its manifest what a reader wants to know."""
     slots_per_second = outcome.result["slots"] / max(outcome.manifest["seconds"], 1e-9)
-    shown = {
+    return {
         **outcome.result,
         "slots_per_second": slots_per_second,
         "real_time_ratio": slots_per_second / outcome.manifest["stations"]["receiver"]["slot_rate_hz"],
@@ -91,14 +115,6 @@ def run_text(text: str, source: str, *, seconds: float | None = None, as_json: b
         "warnings": list(outcome.result["warnings"]),
         "run_folder": outcome.folder,
     }
-    shown["plots"] = plot_run(outcome.folder, config, outcome.manifest, outcome.result, shown["warnings"].append)
-    if as_json:
-        print_json(shown | {"warnings": told + shown["warnings"]})
-    else:  # what was told is on the screen
-        print_summary(shown)
-    if reason := outcome.trouble or _audit_failure(shown):
-        raise RunError(f"{reason} (everything taken is in {outcome.folder})")
-    return 0
 
 
 def _audit_failure(shown: dict[str, Any]) -> str | None:

@@ -22,7 +22,14 @@ from .record_arrays import RecordArray
 from .sifting import Announcements
 from .spool import Spool
 
-__all__ = ["RecordedAnnouncements", "RecordedReference", "RunFolder", "read_announcements"]
+__all__ = [
+    "RecordedAnnouncements",
+    "RecordedReference",
+    "RunFolder",
+    "read_announcements",
+    "write_json",
+    "write_secret",
+]
 
 _SPOOL = "events.spool"
 _EVENTS = "events.parquet"
@@ -94,11 +101,11 @@ class RunFolder:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write ``name`` (manifest.json, result.json) in one step."""
-        self._replace(self.path / name, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode(), 0o644)
+        write_json(self.path / name, value)
 
     def write_secret(self, name: str, content: bytes) -> None:
         """Write key material to its own file, readable by its owner only from the first moment on."""
-        self._replace(self.path / name, content, 0o600)
+        write_secret(self.path / name, content)
 
     def write_tables(self) -> None:
         """Turn the spool into events, frames and reference ``.parquet``; the spool goes once all are on disk.
@@ -124,19 +131,29 @@ class RunFolder:
             with suppress(OSError):
                 close()
 
-    @staticmethod
-    def _replace(path: Path, content: bytes, mode: int) -> None:
-        part = path.with_name(path.name + ".part")
-        try:
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a document in one step. Raises RunFolderError if the disk does not take it; what was there then stays."""
+    _replace(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode(), 0o644)
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a file in one step, readable by its owner only from the first moment on. Raises as `write_json`."""
+    _replace(path, content, 0o600)
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
             part.unlink(missing_ok=True)
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            part.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise RunFolderError(f"cannot write {path}: {error.strerror}; free some space") from error
+        raise RunFolderError(f"cannot write {path}: {error.strerror}; free some space") from error
 
 
 class RecordedAnnouncements:

@@ -20,14 +20,16 @@ from qrelay.analysis import analyse
 from qrelay.board import Board
 from qrelay.choice_keys import ChoiceKey
 from qrelay.commands import _expected_qber, run_text
+from qrelay.commands_replay import replay_run
 from qrelay.config import load_config, parse_config
 from qrelay.demo_config import demo_text
-from qrelay.errors import LinkClosed, RunError
+from qrelay.errors import LinkClosed, RunError, RunFolderError
 from qrelay.live_view import LiveView
 from qrelay.plots import _fringe
 from qrelay.protocol.records import RecordKind
 from qrelay.protocol.status import Alarm, State
 from qrelay.record_arrays import DTYPES, pack_records
+from qrelay.replay import replay
 from qrelay.run import execute
 from qrelay.run_folder import RunFolder, read_announcements
 from qrelay.spool import Spool
@@ -595,3 +597,37 @@ def test_an_interrupt_while_records_are_taken_parts_no_block_from_its_account(re
     assert outcome.result["successes"] == len(
         read_announcements(outcome.folder).between(outcome.result["first_slot"], outcome.result["end_slot"])
     )
+
+
+def test_a_run_folder_is_replayed_to_the_last_digit(relay, tmp_path, capsys):
+    outcome = go(text(tmp_path))
+    assert replay(outcome.folder).same is True
+    result = Path(outcome.folder) / "result.json"
+    right = result.read_text()
+    result.write_text(right.replace('"sifted": ', '"sifted": 1'))
+    with pytest.raises(RunError, match=r"result.json is not what the records of its folder give"):
+        replay_run(Path(outcome.folder), as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1] == "result.json is ANOTHER"
+    result.unlink()
+    assert replay_run(Path(outcome.folder), as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["same_as_result_json"] is None
+    assert result.read_text() == right
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.toml", None, "is no run folder: there is no config.toml"),
+        ("manifest.json", None, "manifest.json is missing: the run was killed before its end"),
+        ("manifest.json", "{", "cannot read .*manifest.json: "),
+        ("alice.choice-key", None, "cannot read .*alice.choice-key: No such file"),
+        ("events.parquet", None, "events.parquet"),
+    ],
+)
+def test_a_run_folder_that_lacks_something_is_named(relay, tmp_path, name, content, message):
+    folder = Path(go(text(tmp_path, slots=400_000)).folder)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    with pytest.raises(RunFolderError, match=message):
+        replay(folder)

@@ -14,15 +14,13 @@ import numpy as np
 import pytest
 
 import qrelay.bench
-from qrelay.analysis import analyse
 from qrelay.bench import start_twin
 from qrelay.board_sender import BoardSender
-from qrelay.choice_keys import ChoiceKey
 from qrelay.config import RunConfig, parse_config
 from qrelay.demo_config import demo_text
-from qrelay.draw_store import DrawStore
 from qrelay.errors import ConfigError, RunError
 from qrelay.external_bits import ExternalBits
+from qrelay.replay import replay
 from qrelay.run import execute
 from qrelay.run_folder import read_announcements
 from qrelay.station_entropy import StationEntropy
@@ -60,18 +58,6 @@ def go(text, **options):
 def log_of(outcome, event):
     lines = map(json.loads, (Path(outcome.folder) / "log.jsonl").read_text().splitlines())
     return [line for line in lines if line["event"] == event]
-
-
-def replayed(outcome, text):
-    """Result and bits made anew from the folder alone."""
-    folder = Path(outcome.folder)
-    choices = {}
-    for name, about in outcome.manifest["keys"].items():
-        if about["source"] == "board":
-            choices[name] = DrawStore.read(folder / about["file"], parse_config(text).thresholds())
-        else:
-            choices[name] = ChoiceKey.from_json((folder / about["file"]).read_bytes()).choices()
-    return analyse(parse_config(text), outcome.manifest, read_announcements(folder), choices)
 
 
 def assert_model(result):
@@ -113,9 +99,9 @@ def test_more_keys_than_places(tmp_path):
         announced = read_announcements(folder).slots
         first = outcome.manifest["alignment"]["first_slot"]
         np.testing.assert_array_equal(slots, announced[announced >= first])
-    again, bits = replayed(outcome, text)
-    assert again == outcome.result
-    assert len(bits["alice"]) == outcome.result["sifted"]
+    again = replay(outcome.folder)
+    assert again.same is True
+    assert len(again.sifted["alice"]) == outcome.result["sifted"]
 
 
 def test_no_place_is_left(tmp_path, monkeypatch):
@@ -142,7 +128,7 @@ def test_no_place_is_left(tmp_path, monkeypatch):
     assert outcome.manifest["keys"]["bob"]["source"] == "host"
     assert outcome.manifest["keys"]["alice"]["reseeds_missed"] > 0
     assert_model(outcome.result)
-    assert replayed(outcome, text)[0] == outcome.result
+    assert replay(outcome.folder).same is True
 
 
 def test_a_source_that_fails_in_the_run(tmp_path, twins):
@@ -166,7 +152,7 @@ def test_a_source_that_fails_in_the_run(tmp_path, twins):
     assert outcome.result["slots"] == stopped - outcome.result["first_slot"] > 1_000_000
     assert outcome.result["partial"] is True
     assert_model(outcome.result)
-    assert replayed(outcome, text)[0] == outcome.result
+    assert replay(outcome.folder).same is True
     assert all(outcome.manifest["keys"][name]["erased"] for name in ("alice", "bob"))
 
 
@@ -197,7 +183,7 @@ def test_a_lost_sender_keeps_what_was_answered(tmp_path, twins):
     assert outcome.result["successes"] > 2000
     assert outcome.result["slots"] < 40_000_000
     assert_model(outcome.result)
-    assert replayed(outcome, text)[0] == outcome.result
+    assert replay(outcome.folder).same is True
     # Announcements are left that nobody answered: the keys that drew their slots stay, Bob's too, until the next run.
     for name in ("alice", "bob"):
         about = outcome.manifest["keys"][name]
@@ -260,7 +246,7 @@ def test_key_bits_from_outside(tmp_path):
     assert all(report["passed"] for report in outcome.manifest["audit"].values())
     assert_model(outcome.result)
     assert outcome.result["qber"] < 0.3
-    assert replayed(outcome, text)[0] == outcome.result
+    assert replay(outcome.folder).same is True
 
 
 @pytest.mark.parametrize(

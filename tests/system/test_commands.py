@@ -20,14 +20,13 @@ import numpy as np
 import pytest
 import serial
 
-from qrelay.analysis import analyse
 from qrelay.board import Board
-from qrelay.choice_keys import ChoiceKey
-from qrelay.config import STATIONS, load_config, parse_config
+from qrelay.config import STATIONS, parse_config
 from qrelay.demo_config import demo_text
 from qrelay.protocol import PROTOCOL_HASH
 from qrelay.protocol.identity import Identity
 from qrelay.protocol.packets import PacketKind, frame_packet, parse_packet
+from qrelay.replay import replay
 from qrelay.run_folder import read_announcements
 from qrelay_sim.twin.identity import TWIN_FACTS
 from qrelay_sim.twin.native import build_library, source_fingerprint
@@ -87,15 +86,6 @@ def the_run_folder(output):
     return folder
 
 
-def analysed_anew(folder):
-    """The result made from nothing but what the run folder holds."""
-    keys = {name: ChoiceKey.from_json((folder / f"{name}.choice-key").read_bytes()) for name in ("alice", "bob")}
-    choices = {name: key.choices() for name, key in keys.items()}
-    manifest = json.loads((folder / "manifest.json").read_text())
-    result, _ = analyse(load_config(folder / "config.toml"), manifest, read_announcements(folder), choices)
-    return json.loads(json.dumps(result))
-
-
 def assert_plots(paths):
     assert {Path(path).name for path in paths} == {"fringe.png", "gains.png", "clicks.png"}
     for path in paths:
@@ -139,7 +129,7 @@ def test_demo_as_json(tmp_path):
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in folder.glob("*-key"))
     result = json.loads((folder / "result.json").read_text())
     assert shown.items() >= result.items()
-    assert analysed_anew(folder) == result
+    assert replay(folder).same is True
     assert json.loads((folder / "manifest.json").read_text())["stations"] == shown["stations"]
 
 
@@ -191,7 +181,7 @@ def test_a_signal_ends_a_run_cleanly(tmp_path, number, as_json):
     for kinds in manifest["accounting"].values():
         assert all(not entry[what] for entry in kinds.values() for what in ("lost_on_link", "unaccounted", "waiting"))
     assert len(read_announcements(folder).slots) == manifest["accounting"]["receiver"]["success"]["received"] > 0
-    assert analysed_anew(folder) == result
+    assert replay(folder).same is True
     for name in ("alice", "bob"):
         assert (folder / f"{name}.sifted-key").stat().st_size == -(-result["sifted"] // 8)
     if as_json:
@@ -221,9 +211,13 @@ def test_further_signals_interrupt_the_end_of_a_run_and_lose_no_record(tmp_path)
     folder = the_run_folder(tmp_path)
     assert (folder / "result.json").exists() == (process.returncode == 0)
     assert len(read_announcements(folder).slots) > 0
-    anew = analysed_anew(folder)
+    written = not (folder / "result.json").exists()
+    anew = json.loads(call("replay", folder, "--json").stdout)
     assert anew["partial"] is True
     assert 0 < anew["sifted"] < anew["slots"] < MORE_SLOTS_THAN_ANYONE_WAITS_FOR
+    assert anew["same_as_result_json"] is (None if written else True)
+    assert bool(anew["plots"]) == written
+    assert call("replay", folder).stdout.splitlines()[-1] == "result.json is the same"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
