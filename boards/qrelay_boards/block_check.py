@@ -32,6 +32,9 @@ _EVERY_STATION = (
     Block("station.events.packets", 335, 0, 0, "records in packets"),
     Block("station.events.queue_gap", 135, 0, 12, "queue of gaps"),
 )
+# Of each line or input; lines make up for what start, probe and the way of the word phase take besides.
+_LINE = Block("outputs.gear", 19, 0, 0, "bins of the outputs")
+_GEARED_INPUT = Block("inputs.gear", 23, 0, 0, "bins of the inputs")
 _PROBE = (Block("station.probe", 175, 0, 0, "what the probe output shows"),)
 _RECEIVER = (
     Block("station.events.queue_success", 135, 3, 0, "queue of successes"),
@@ -66,11 +69,21 @@ _RINGS = (
 
 
 def blocks_of(
-    *, detectors: int, chains: Sequence[int], rings: bool, key_bits: bool, sdram: bool, probe: bool
+    *,
+    lines: int,
+    geared_inputs: int,
+    detectors: int,
+    chains: Sequence[int],
+    rings: bool,
+    key_bits: bool,
+    sdram: bool,
+    probe: bool,
 ) -> tuple[Block, ...]:
     """What the station of a board must hold, which depends on what the board has."""
     return (
         *_EVERY_STATION,
+        _times(_LINE, lines),
+        _times(_GEARED_INPUT, geared_inputs),
         *(_PROBE if probe else ()),
         *(_RECEIVER if detectors else ()),
         *(_of(block, d) for d in range(detectors) for block in _DETECTOR),
@@ -79,6 +92,10 @@ def blocks_of(
         *((_KEY_BITS_IN_SDRAM if sdram else _KEY_BITS) if key_bits else ()),
         *(_RINGS if rings else ()),
     )
+
+
+def _times(block: Block, pins: int) -> Block:
+    return replace(block, flip_flops=block.flip_flops * pins)
 
 
 def _of(block: Block, detector: int) -> Block:

@@ -85,6 +85,10 @@ class Board:
     pad_cells: int
     """How many gearboxes and flip-flops must sit in the cells of pads."""
     crossings: tuple[Crossing, ...]
+    geared_outputs: tuple[str, ...] = ()
+    """Pads behind a gearbox whose bins must be driven."""
+    geared_inputs: tuple[str, ...] = ()
+    """Pads before a gearbox whose bins must be read."""
     chains: Mapping[str, int] = field(default_factory=dict)
     """Pad -> taps of the carry chain that it feeds."""
     rings: tuple[int, ...] = ()

@@ -24,6 +24,7 @@ from .clock_plan import ClockPlan
 from .ecp5_ram_registers import absorb_output_registers, plain_read_ports
 from .ecp5_rings import check_rings
 from .ecp5_tdc import BLACK_BOX, UNSEAL
+from .gear_check import broken_gears
 from .seed_runs import default_jobs, run_seeds
 from .timing_report import TimingError, TimingReport, check_cells, clock_names, netlist_cells
 from .toolchain import run_tool, tool_versions
@@ -133,6 +134,7 @@ def build(
     cells = netlist_cells(netlist, board.clock_sources)
     broken = check_cells(cells, board.minimum_cells if minimum_cells is None else minimum_cells, board.pads)
     broken += missing_blocks(netlist, board.blocks if minimum_blocks is None else minimum_blocks)
+    broken += broken_gears(netlist, board.geared_outputs, board.geared_inputs)
     broken += check_rings(netlist, board.rings)
     plain = plain_read_ports(netlist)
     if len(plain) > board.plain_read_ports:

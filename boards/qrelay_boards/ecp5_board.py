@@ -378,9 +378,13 @@ def ecp5_board(
             *(CHAIN_CROSSINGS if wiring.chains else ()),
             *(ulpi.crossings if ulpi else ()),
         ),
+        geared_outputs=tuple(wiring.outputs),
+        geared_inputs=tuple(wiring.geared_inputs),
         chains={f"detector_{d}": TAPS for d in wiring.chains},
         rings=wiring.rings,
         blocks=blocks_of(
+            lines=len(wiring.lines),
+            geared_inputs=len(wiring.geared_inputs),
             detectors=len(wiring.detectors),
             chains=wiring.chains,
             rings=bool(wiring.rings),

@@ -92,6 +92,16 @@ def test_each_board_needs_the_blocks_that_it_has(name):
     assert with_noise == {f"station.entropy.{part}" for part in ("sampler", "core", "keeper", "regenerator", "raw")}
 
 
+@pytest.mark.parametrize(
+    ("name", "least"),
+    # Gears of ulx3s-85f hold 197 and 148 flip-flops, those of orangecrab-85f 97 and 62.
+    [("ulx3s-85f", (152, 115)), ("orangecrab-85f", (76, 46)), ("ulx3s-85f-tdc", (152, 23))],
+)
+def test_gears_are_held_by_their_pins(name, least):
+    needed = {block.path: block.flip_flops for block in boards()[name].blocks}
+    assert (needed["outputs.gear"], needed["inputs.gear"]) == least
+
+
 def test_a_chip_keeps_key_bits_in_place_of_block_rams():
     (plain,) = (block for block in boards()["ulx3s-85f"].blocks if block.path == "station.external")
     (sdram,) = (block for block in boards()["ulx3s-85f-sdram"].blocks if block.path == "station.external")

@@ -21,7 +21,7 @@ BITSTREAM = "qrelay-ulx3s-85f.bit"
 
 def without_rules(name="ulx3s-85f", **rules):
     """A board whose netlist may be empty, but for `rules`."""
-    nothing = {"minimum_cells": {}, "pads": (), "pad_cells": 0, "blocks": ()}
+    nothing = {"minimum_cells": {}, "pads": (), "pad_cells": 0, "blocks": (), "geared_outputs": (), "geared_inputs": ()}
     return dataclasses.replace(boards()[name], **(nothing | rules))
 
 
@@ -192,6 +192,13 @@ def test_blocks_of_the_board_are_held_against_the_netlist(tools, tmp_path):
     build(board, out_dir=tmp_path, minimum_blocks=())
     tools.netlist["cells"]["station.keystream.go_TRELLIS_FF_Q"] = {"type": "TRELLIS_FF", "connections": {}}
     build(board, out_dir=tmp_path)
+
+
+def test_gears_of_the_board_are_held_against_the_netlist(tools, tmp_path):
+    with pytest.raises(TimingError, match=r"^output line_3 has no gearbox .*; input detector_1 is not read"):
+        build(without_rules(geared_outputs=("line_3",), geared_inputs=("detector_1",)), out_dir=tmp_path)
+    assert len(manifest(tmp_path)["broken_rules"]) == 2
+    assert tools.called == ["yosys"]
 
 
 RAM = {
