@@ -4,9 +4,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +37,7 @@ __all__ = ["BuildResult", "best_seed", "build", "resource_table", "worst_margins
 
 TOP = "top"
 RESOURCES = {"TRELLIS_COMB": "LUT4", "TRELLIS_FF": "flip-flop", "DP16KD": "block RAM", "MULT18X18D": "multiplier"}
+_UNFINISHED = "unfinished-"
 PAD_CELLS = ("IOLOGIC", "SIOLOGIC")
 
 
@@ -91,11 +95,51 @@ def build(
         raise ValueError(f"seeds {seeds}: at least one is needed")
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    bitstream = out_dir / bitstream_name(board.name, rings=bool(board.rings), free_running=free_running)
-    manifest = out_dir / MANIFEST
+    name = bitstream_name(board.name, rings=bool(board.rings), free_running=free_running)
     # Else what is left of an earlier build would pass for the result of this one, should it fail.
-    for earlier in (bitstream, manifest):
-        earlier.unlink(missing_ok=True)
+    for earlier in (name, MANIFEST):
+        (out_dir / earlier).unlink(missing_ok=True)
+    with _fresh_folder(out_dir, progress) as folder:
+        result = _build(
+            board, folder, name, seeds, free_running, progress, jobs, station, minimum_cells, minimum_blocks
+        )
+    return replace(result, bitstream=out_dir / name, manifest=out_dir / MANIFEST)
+
+
+@contextmanager
+def _fresh_folder(out_dir: Path, progress: Callable[[str], None]) -> Iterator[Path]:
+    """A new folder for all that one build writes; in the end, also of a build that fails, its files are in `out_dir`.
+
+    Where a build is killed, its tools go on and write what they were told to. They do so in a folder of that build,
+    never into one where a later build works.
+    """
+    for left in sorted(out_dir.glob(f"{_UNFINISHED}*")):
+        progress(f"{left} is left of a build that was killed, or of one that still runs; remove it when no tool does")
+    folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=out_dir))
+    try:
+        yield folder
+    finally:
+        for file in folder.iterdir():
+            if file.is_file():
+                file.replace(out_dir / file.name)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _build(
+    board: Board,
+    out_dir: Path,
+    name: str,
+    seeds: int,
+    free_running: bool,
+    progress: Callable[[str], None],
+    jobs: int | None,
+    station: Callable[[BoardFacts], Any],
+    minimum_cells: dict[str, int] | None,
+    minimum_blocks: Sequence[Block] | None,
+) -> BuildResult:
+    """As `build`, in a folder where nothing is; the bitstream gets this name."""
+    bitstream = out_dir / name
+    manifest = out_dir / MANIFEST
     plan = board.clock_plan(free_running)
     for line in str(plan).splitlines():
         progress(line)

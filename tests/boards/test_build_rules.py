@@ -124,6 +124,53 @@ def test_a_failing_tool_leaves_no_earlier_bitstream(tools, tmp_path, earlier, mo
     assert not any(file.exists() for file in earlier)
 
 
+def test_nothing_of_an_earlier_build_is_packed(tools, tmp_path, monkeypatch):
+    """A place and route that ends well and writes no design."""
+    build(without_rules(), out_dir=tmp_path)
+    whole = tools.nextpnr_ecp5
+
+    def without_a_design(arguments, folder, log):
+        whole(arguments, folder, log)
+        (folder / "seed1.config").unlink()
+
+    monkeypatch.setattr(tools, "nextpnr_ecp5", without_a_design)
+    with pytest.raises(FileNotFoundError):
+        build(without_rules(), out_dir=tmp_path)
+    assert list(tmp_path.glob("*.bit")) == []
+
+
+def test_tools_of_a_killed_build_cannot_reach_the_next(tools, tmp_path, monkeypatch):
+    """Place and route of a build goes on and writes its design just before the next build, in its place, packs its own.
+
+    The first build stands still meanwhile, like one that was killed.
+    """
+    whole, pack = tools.nextpnr_ecp5, tools.ecppack
+    said = []
+
+    def orphan(arguments, folder, log):
+        def late(*packing):
+            (folder / "seed1.config").write_text("the design of the first build")
+            pack(*packing)
+
+        monkeypatch.setattr(tools, "nextpnr_ecp5", whole)
+        monkeypatch.setattr(tools, "ecppack", late)
+        build(without_rules(), out_dir=tmp_path, progress=said.append)
+        raise ToolError("the first build ends")
+
+    monkeypatch.setattr(tools, "nextpnr_ecp5", orphan)
+    with pytest.raises(ToolError, match="the first build ends"):
+        build(without_rules(), out_dir=tmp_path)
+    assert manifest(tmp_path)["passed"]
+    assert "JREFCLK0_3" in (tmp_path / BITSTREAM).read_text()
+    assert "is left of a build that was killed, or of one that still runs" in said[0]
+
+
+def test_the_files_of_a_build_end_up_in_its_folder(tools, tmp_path):
+    build(without_rules(), out_dir=tmp_path, seeds=2)
+    names = {f"seed{seed}.{what}" for seed in (1, 2) for what in ("log", "report.json", "config")}
+    assert {file.name for file in tmp_path.iterdir()} == names | {"manifest.json", BITSTREAM, "top.json"}
+
+
 def test_bitstreams_of_other_kinds_stay(tools, tmp_path, earlier):
     """A folder may hold the bitstream with the reference and the free-running one, each from a build of its own."""
     del tools.clocks_mhz["reference_clock"]
