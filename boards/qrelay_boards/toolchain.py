@@ -5,10 +5,12 @@ WebAssembly: Node.js, where it is installed, runs the long ones in about two thi
 which they bring along, and with the same results.
 """
 
+import contextlib
 import importlib.util
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -83,7 +85,7 @@ def run_tool(
     Files in `arguments` are relative to `folder`: the tools see nothing else.
 
     Raises ToolError with the end of that output. Several may run at once, in threads; an exception in the waiting
-    thread, or `stop`, ends the tool.
+    thread, or `stop`, ends the tool. What it started ends with it in any case.
     """
     command = _command(tool)
     with (folder / log).open("w") as output:
@@ -94,6 +96,9 @@ def run_tool(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
+                # A process group, so that one kill reaches what a wrapper started. Ctrl-C in a terminal then no longer
+                # reaches the tool, but the build, which ends it.
+                start_new_session=True,
             )
         except FileNotFoundError:
             variable = _PACKAGED[tool][0]
@@ -105,14 +110,22 @@ def run_tool(
         except InterruptedError:
             raise ToolError(f"{tool} was stopped; see {log}") from None
         finally:
-            if process.returncode is None:
-                process.kill()
-                process.wait()
+            _end(process)
     if code:
         lines = (folder / log).read_text(errors="replace").splitlines()
         errors = [line for line in lines if re.search(r"\bERROR\b", line)] or lines
         raise ToolError(f"{tool} ended with status {code}: " + " | ".join(line.strip() for line in errors[-3:]))
     return seconds
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a tool and what it started, as far as they still run."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], timeout_seconds: float, stop: threading.Event) -> tuple[int, float]:

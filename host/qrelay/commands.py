@@ -36,7 +36,7 @@ _WARNING = "warning: "
 
 @contextmanager
 def stop_on_signals(stop: threading.Event, started: threading.Event) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a clean stop; before `started`, and the second time, interrupt at once."""
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a clean stop; before `started`, and the second time, interrupt."""
     asked = threading.Event()  # not `stop`, which a timer may set, too
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -46,6 +46,8 @@ def stop_on_signals(stop: threading.Event, started: threading.Event) -> Iterator
         stop.set()
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` has it ignored.
+        previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, ask)
     try:
         yield
     finally:
