@@ -234,7 +234,8 @@ def test_tools_end_with_a_build_that_is_killed(tmp_path, name):
     build = subprocess.Popen(
         [sys.executable, "-c", BUILD],
         cwd=tmp_path,
-        env=os.environ | {"YOSYS": ENDLESS["tool"]},
+        # Not at once: Python notes a process only some time after it has begun.
+        env=os.environ | {"YOSYS": "sh -c 'sleep 1; echo $$ > pids; exec sleep 60'"},
         stderr=subprocess.DEVNULL,
         # Tests may run under `nohup`, which has it ignored.
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
@@ -246,11 +247,11 @@ def test_tools_end_with_a_build_that_is_killed(tmp_path, name):
         return found
 
     try:
-        until(began)
+        until(began, timeout_s=30)
         build.send_signal(getattr(signal, name))
-        assert build.wait(60) > 0
+        assert build.wait(30) > 0
     finally:
         build.kill()
-    until(lambda: not runs(found[0]))
+    until(lambda: not runs(found[0]), timeout_s=10)
     assert (tmp_path / "out" / "yosys.messages.log").is_file()
     assert [entry for entry in (tmp_path / "out").iterdir() if entry.is_dir()] == []
