@@ -137,7 +137,7 @@ def test_mdi_estimator_on_published_counts():
     found = PROTOCOLS["mdi-4"].estimate(relay, settings, counts, block)
     assert found.rate[0] == pytest.approx(2.47e-8, rel=0.10)
     assert found.phase_error[0] == pytest.approx(0.089, abs=0.01)
-    s11, _ = _pairs(settings, settings["y"], counts, block.epsilon.beta(7))
+    s11, _ = _pairs(settings, settings["y"], counts, block.epsilon.beta(9))
     assert s11.min() < 2.43e-5 < s11.max()
 
 

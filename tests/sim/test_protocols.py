@@ -2,15 +2,17 @@
 
 import dataclasses
 import math
+import sys
 
 import numpy as np
 import pytest
 
+from qrelay_sim import chernoff
 from qrelay_sim.click_model import ClickModel
 from qrelay_sim.optimise import optimise
 from qrelay_sim.parameters import preset
 from qrelay_sim.protocols import CURVES, PROTOCOLS, Block, protocol
-from qrelay_sim.protocols.base import Announced
+from qrelay_sim.protocols.base import Announced, Tally
 from qrelay_sim.protocols.bounds import plob_bound
 from qrelay_sim.protocols.mode_pairing import pair_successes, pairing_rate
 from qrelay_sim.success_table import FLIP, KEEP, relay_table, single_node_table
@@ -153,6 +155,34 @@ def test_finite_key_tends_to_the_asymptotic_one(name):
     assert rates[0] < 0.9 * rates[-1]
     least, most = {"relay-mode-pairing": (1.0, 1.07), "relay-sending-or-not": (0.8, 1.0)}.get(name, (0.88, 1.0))
     assert least * endless < rates[-1] < most * endless
+
+
+@pytest.mark.parametrize("name", PROTOCOLS.keys() - {"decoy-bb84"})
+def test_a_key_rests_on_as_many_bounds_as_share_its_failure_probability(name, monkeypatch):
+    """Bounds of different counts, or in different directions. Decoy BB84 has the count of its source."""
+    used = {}
+
+    def noted(bound, value, beta):
+        used.setdefault(beta, set()).add((bound.__name__, *(f"{v:.9e}" for v in np.ravel(value))))
+        return bound(value, beta)
+
+    for kind in ("expectation_lower", "expectation_upper", "observation_lower", "observation_upper"):
+        bound = getattr(chernoff, kind)
+        for module in [m for n, m in sys.modules.items() if n.startswith("qrelay_sim.") and hasattr(m, kind)]:
+            monkeypatch.setattr(module, kind, lambda value, beta, bound=bound: noted(bound, value, beta))
+    relay, block, rng = preset("C").for_length(100), Block(1e14), np.random.default_rng(4)
+    settings = {name: np.array([value]) for name, value in optimise(PROTOCOLS[name], relay, block).settings.items()}
+    expected = PROTOCOLS[name].expected(relay, settings, block)
+    # As counted in a run: no two counts are the same.
+    counts = {}
+    for kind, tally in expected.items():
+        right, wrong = rng.poisson(tally.successes - tally.errors), rng.poisson(tally.errors)
+        counts[kind] = Tally(tally.slots, right + wrong, wrong.astype(float))
+    used.clear()
+    PROTOCOLS[name].estimate(relay, settings, counts, block)
+    assert used
+    for beta, bounds in used.items():
+        assert math.exp(beta) * block.epsilon.parameter_estimation == pytest.approx(len(bounds))
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

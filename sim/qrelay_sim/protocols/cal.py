@@ -24,7 +24,7 @@ from qrelay_sim.protocols.base import (
     Variable,
 )
 from qrelay_sim.protocols.levels import balance_variable, bob_balance, level_probabilities, probability_variables, users
-from qrelay_sim.protocols.pair_decoy import PairDecoy, vacuum_part
+from qrelay_sim.protocols.pair_decoy import PairDecoy, vacuum_part_upper
 from qrelay_sim.protocols.phase_matching import single_photon_weights
 from qrelay_sim.single_node import SingleNode
 from qrelay_sim.success_table import single_node_table
@@ -35,8 +35,8 @@ FloatArray = NDArray[np.float64]
 
 _NUMBERS: Final = 16
 """Photon numbers taken; beyond, a signal of 0.5 photons has an amplitude below 1e-9."""
-_BOUNDS: Final = 16
-"""Gains of nine pairs of levels from one or both sides, and the phase errors."""
+_BOUNDS: Final = 13
+"""Six gains of vacuum and one sender, six of sums over pairs of levels (proportional ones count once), phase errors."""
 _n = np.arange(_NUMBERS)
 _FACTORIAL = np.array([float(math.factorial(int(n))) for n in _n])
 _EVEN, _ODD = _n[::2], _n[1::2]
@@ -213,7 +213,7 @@ def _yields_from_decoys(settings: Settings, counts: Counts, beta: float) -> Floa
     yields[1, 1] = both("x", x_a, x_b) / (x_a * x_b)
     decoy = PairDecoy(x_a, x_b, y_a, y_b)
     base, slope = decoy.yield_without_vacuum_part(counts, beta)
-    pairs = np.maximum(base - slope * vacuum_part(x_a, x_b, counts, beta)[1], 0.0)
+    pairs = np.maximum(base - slope * vacuum_part_upper(x_a, x_b, counts, beta), 0.0)
     rest = both("y", y_a, y_b) - y_a * y_b * pairs
     yields[2, 2] = 4 * rest / (y_a * y_b) ** 2
     yields[1, 3] = 6 * rest / (y_a * y_b**3)

@@ -28,7 +28,7 @@ from qrelay_sim.protocols.levels import (
     probability_variables,
     users,
 )
-from qrelay_sim.protocols.pair_decoy import DECOY_BOUNDS, PairDecoy, vacuum_part
+from qrelay_sim.protocols.pair_decoy import DECOY_BOUNDS, PairDecoy, vacuum_part_lower, vacuum_part_upper
 
 __all__ = ["MDI_3", "MDI_4", "Mdi"]
 
@@ -222,7 +222,8 @@ def _pairs(settings: Settings, strong: FloatArray, counts: Counts, beta: float) 
     """Bounds of s11 and e11, [scan of H, candidates]; ``beta = 0`` for exact gains."""
     y_a, y_b = users(settings, strong)
     decoy = PairDecoy(y_a * settings["x/y"], y_b * settings["x/y"], y_a, y_b)
-    low, high = vacuum_part(decoy.x_a, decoy.x_b, counts, beta)
+    low = vacuum_part_lower(decoy.x_a, decoy.x_b, counts, beta)
+    high = vacuum_part_upper(decoy.x_a, decoy.x_b, counts, beta)
     part = low + (high - low) * _SCAN
     base, slope = decoy.yield_without_vacuum_part(counts, beta)
     s11 = np.maximum(base - slope * part, 0.0)

@@ -35,7 +35,7 @@ from qrelay_sim.protocols.levels import (
     user_levels,
     users,
 )
-from qrelay_sim.protocols.pair_decoy import DECOY_BOUNDS, PairDecoy, vacuum_part
+from qrelay_sim.protocols.pair_decoy import DECOY_BOUNDS, PairDecoy, vacuum_part_lower, vacuum_part_upper
 from qrelay_sim.success_table import relay_table
 
 __all__ = ["RELAY_MODE_PAIRING", "ModePairing", "pair_successes", "pairing_rate"]
@@ -172,15 +172,15 @@ class ModePairing(Protocol):
 
     def estimate(self, relay: RelayParameters, settings: Settings, counts: Counts, block: Block) -> KeyRate:
         """Single-photon pairs from the key basis, their phase error from the test basis (bounds of section 5.3)."""
-        beta = block.epsilon.beta(2 * DECOY_BOUNDS + 2)
+        beta = block.epsilon.beta(DECOY_BOUNDS + 2)
         y_a, y_b = users(settings, settings["mu"])
         decoy = PairDecoy(y_a * settings["nu/mu"], y_b * settings["nu/mu"], y_a, y_b)
         base, slope = decoy.yield_without_vacuum_part(counts, beta)
-        s11 = np.maximum(base - slope * vacuum_part(decoy.x_a, decoy.x_b, counts, beta)[1], 0.0)
+        s11 = np.maximum(base - slope * vacuum_part_upper(decoy.x_a, decoy.x_b, counts, beta), 0.0)
         key, test = counts["key"], counts["test_xx"]
         doubled = PairDecoy(2 * decoy.x_a, 2 * decoy.x_b, 2 * y_a, 2 * y_b)
         test_counts = {"ox": counts["test_ox"], "xo": counts["test_xo"], "oo": counts["oo"]}
-        part, _ = vacuum_part(doubled.x_a, doubled.x_b, test_counts, beta)
+        part = vacuum_part_lower(doubled.x_a, doubled.x_b, test_counts, beta)
         e11 = doubled.error(expectation_upper(test.errors, beta) / test.slots, part, s11)
         single = observation_lower(key.slots * y_a * y_b * np.exp(-y_a - y_b) * s11, beta)
         phase_error = ratio(observation_upper(single * e11, beta), single)

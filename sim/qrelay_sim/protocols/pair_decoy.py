@@ -15,12 +15,14 @@ from qrelay_sim.chernoff import sum_lower, sum_upper
 from qrelay_sim.entropy import ratio
 from qrelay_sim.protocols.base import Tally
 
-__all__ = ["DECOY_BOUNDS", "PairDecoy", "vacuum_part"]
+__all__ = ["DECOY_BOUNDS", "PairDecoy", "vacuum_part_lower", "vacuum_part_upper"]
 
 FloatArray = NDArray[np.float64]
+_Term = tuple[FloatArray, FloatArray]
+"""Weight and count."""
 
-DECOY_BOUNDS: Final = 5
-"""Positive sum, negative sum, H from both sides, errors."""
+DECOY_BOUNDS: Final = 7
+"""Positive sum, negative sum, errors; and each end of H with a bound of its sum and one of the gain taken off."""
 
 
 def _poisson(mean: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -62,16 +64,24 @@ class PairDecoy:
         return np.clip(ratio(wrong - part / 2, a1 * b1 * s11), 0.0, 1.0)
 
 
-def vacuum_part(
-    x_a: FloatArray, x_b: FloatArray, counts: Mapping[str, Tally], beta: float
-) -> tuple[FloatArray, FloatArray]:
-    """Bounds of H = a0 S_ox + b0 S_xo - a0 b0 S_oo, what xx gets from slots in which a user sent no photon."""
+def vacuum_part_lower(x_a: FloatArray, x_b: FloatArray, counts: Mapping[str, Tally], beta: float) -> FloatArray:
+    """Lower bound of H = a0 S_ox + b0 S_xo - a0 b0 S_oo, what xx gets from slots in which a user sent no photon."""
+    plus, minus = _vacuum_terms(x_a, x_b, counts)
+    low: FloatArray = np.maximum(sum_lower(beta, *plus) - sum_upper(beta, minus), 0.0)
+    return low
+
+
+def vacuum_part_upper(x_a: FloatArray, x_b: FloatArray, counts: Mapping[str, Tally], beta: float) -> FloatArray:
+    """Upper bound of H; see `vacuum_part_lower`."""
+    plus, minus = _vacuum_terms(x_a, x_b, counts)
+    high: FloatArray = np.maximum(sum_upper(beta, *plus) - sum_lower(beta, minus), 0.0)
+    return high
+
+
+def _vacuum_terms(x_a: FloatArray, x_b: FloatArray, counts: Mapping[str, Tally]) -> tuple[tuple[_Term, _Term], _Term]:
     a0, b0 = np.exp(-x_a), np.exp(-x_b)
-    plus = (_term(a0, counts["ox"]), _term(b0, counts["xo"]))
-    minus = (_term(a0 * b0, counts["oo"]),)
-    low = np.maximum(sum_lower(beta, *plus) - sum_upper(beta, *minus), 0.0)
-    return low, np.maximum(sum_upper(beta, *plus) - sum_lower(beta, *minus), low)
+    return (_term(a0, counts["ox"]), _term(b0, counts["xo"])), _term(a0 * b0, counts["oo"])
 
 
-def _term(weight: FloatArray, tally: Tally) -> tuple[FloatArray, FloatArray]:
+def _term(weight: FloatArray, tally: Tally) -> _Term:
     return weight / tally.slots, tally.successes

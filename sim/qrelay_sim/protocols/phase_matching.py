@@ -54,8 +54,8 @@ FloatArray = NDArray[np.float64]
 
 _BOUNDS = 4
 """Bounds that share the failure probability: three gains and one odd count."""
-_CONDITIONAL_BOUNDS = 9
-"""Three gains, one odd and one vacuum count for right events; two of each for wrong ones, as the vacuum is shared."""
+_CONDITIONAL_BOUNDS = 12
+"""For right events, and again for wrong ones: three gains, the vacuum from below, the odd and the vacuum count."""
 
 
 @dataclass(frozen=True)
