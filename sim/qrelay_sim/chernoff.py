@@ -68,9 +68,14 @@ def expectation_upper(count: ArrayLike, beta: float) -> FloatArray:
 
 
 def expectation_lower(count: ArrayLike, beta: float) -> FloatArray:
-    """Lower bound of the expected count, given the observed one."""
+    """Lower bound of the expected count, given the observed one.
+
+    The exact inverse of `observation_upper`: it exceeds an expectation exactly when the count exceeds the upper bound
+    for it, hence with no greater probability, and is 0 for counts up to ``beta``. physics.md 4.3 has ``c - beta/2 -
+    sqrt(...)`` as published, which is safe too and up to ``beta`` (50 counts for 1e-10) lower than necessary.
+    """
     c = np.asarray(count, dtype=np.float64)
-    return np.maximum(0.0, c - beta / 2 - np.sqrt(2 * beta * c + beta**2 / 4))
+    return np.maximum(0.0, c + beta / 2 - np.sqrt(2 * beta * c + beta**2 / 4))
 
 
 def observation_upper(expectation: ArrayLike, beta: float) -> FloatArray:
