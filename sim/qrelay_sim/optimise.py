@@ -61,6 +61,7 @@ def maximise(
 
     best = np.full(len(variables), 0.5)
     if len(variables) > 1:
+        values(best[None, :])  # a refusal comes through from here; the evolution would hide its reason
         best = _evolve(values, variables, start)
     best, value = _close_in(values, best)
     return Best({name: float(array[0]) for name, array in settings_at(best[None, :]).items()}, value)

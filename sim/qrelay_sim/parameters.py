@@ -152,6 +152,13 @@ class RelayParameters:
         return self.filtered.dark_count_per_gate if self.filtered else self.dark_count_per_gate
 
     @property
+    def log_dark_silence(self) -> float:
+        """ln(1 - p_d), for closed forms that need a detector to be silent at times."""
+        if not self.dark_probability < 1:
+            raise ValueError(f"dark_count_per_gate {self.dark_probability} is out of range; give less than 1")
+        return math.log1p(-self.dark_probability)
+
+    @property
     def overlaps(self) -> tuple[float, float, float]:
         """(M1, M2, M12) with the misalignment and, if timing is given, the temporal part included."""
         aligned = (1 - self.misalignment) * (self.filtered.overlap if self.filtered else 1.0)

@@ -212,6 +212,23 @@ def test_node_yields_against_number_states():
 
 
 @pytest.mark.parametrize("rule", ["discard", "random"])
+@pytest.mark.parametrize("arms", [(0.0, 0.0, 10.0, 10.0), (10.0, 10.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)])
+def test_node_yields_of_arms_without_loss(arms, rule):
+    """As for hardly any loss: only the user without loss loses nothing."""
+    exact, close = (
+        node_yields(dataclasses.replace(preset("A"), arms_km=arms, eta_d=eta, double_clicks=rule))
+        for eta in (1.0, 1 - 1e-9)
+    )
+    assert exact == pytest.approx(close, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["cal", "mdi-3", "mdi-4"])
+def test_a_detector_that_always_clicks_is_refused(name):
+    with pytest.raises(ValueError, match=r"dark_count_per_gate 1\.0 is out of range; give less than 1"):
+        best_rate(name, dataclasses.replace(preset("A"), dark_count_per_gate=1.0))
+
+
+@pytest.mark.parametrize("rule", ["discard", "random"])
 def test_node_yields_sum_to_the_gain(rule):
     relay = dataclasses.replace(preset("A"), double_clicks=rule, arms_km=(5.0, 5.0, 20.0, 10.0))
     yields, node = node_yields(relay), SingleNode(relay)

@@ -46,12 +46,8 @@ _EVEN, _ODD = _n[::2], _n[1::2]
 def node_yields(relay: RelayParameters) -> FloatArray:
     """Y_nm: probability of a success given n photons of Alice and m of Bob, phases random; [n, m]."""
     node = SingleNode(relay)
-    log_live = math.log1p(-relay.dark_probability)
-    lost = (
-        math.log1p(-node.eta_a) * _n[:, None] + math.log1p(-node.eta_b) * _n
-        if max(node.eta_a, node.eta_b) < 1
-        else np.where(_n[:, None] + _n > 0, -np.inf, 0.0)
-    )
+    log_live = relay.log_dark_silence
+    lost = _log_all_lost(node.eta_a)[:, None] + _log_all_lost(node.eta_b)
     if relay.double_clicks == "random":
         return -np.expm1(2 * log_live + lost)
     one_silent = np.log1p(-node.eta_a / 2) * _n[:, None] + np.log1p(-node.eta_b / 2) * _n
@@ -63,6 +59,12 @@ def node_yields(relay: RelayParameters) -> FloatArray:
     # One detector silent, less both silent: exp(s) (1 + excess) - Y exp(lost), without cancellation.
     found: FloatArray = 2 * np.exp(log_live + one_silent) * (excess - np.expm1(log_live + lost - one_silent))
     return np.clip(found, 0.0, 1.0)
+
+
+def _log_all_lost(eta: float) -> FloatArray:
+    """ln (1 - eta)^n for every n; without loss only no photons are lost for certain."""
+    one = math.log1p(-eta) if eta < 1 else -math.inf
+    return np.multiply(_n, one, out=np.zeros(_NUMBERS), where=_n > 0)
 
 
 class Cal(Protocol):

@@ -1,6 +1,5 @@
 """Measurement-device-independent QKD with three and four intensities (physics.md section 5.3)."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -53,7 +52,7 @@ class MdiNode:
 
     def __init__(self, relay: RelayParameters) -> None:
         self.eta_a, self.eta_b = relay.user_transmittances
-        self.dark = relay.dark_probability
+        self.dark, self.log_live = relay.dark_probability, relay.log_dark_silence
         self.misalignment = relay.baseline_misalignment
 
     def z(self, mu_a: FloatArray, mu_b: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -61,10 +60,9 @@ class MdiNode:
         a, b = self.eta_a * mu_a, self.eta_b * mu_b
         live, pd = (1 - self.dark) ** 2, self.dark
         silent = np.exp(-(a + b) / 2)
-        log_live = math.log1p(-pd)
-        right = 2 * live * silent * np.expm1(log_live - a / 2) * np.expm1(log_live - b / 2)
+        right = 2 * live * silent * np.expm1(self.log_live - a / 2) * np.expm1(self.log_live - b / 2)
         excess = _bessel_excess(np.sqrt(a * b))
-        wrong = 2 * pd * live * silent * (excess - np.expm1(log_live - (a + b) / 2))
+        wrong = 2 * pd * live * silent * (excess - np.expm1(self.log_live - (a + b) / 2))
         return right + wrong, self.misalignment * right + (1 - self.misalignment) * wrong
 
     def x(self, mu_a: FloatArray, mu_b: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -72,7 +70,7 @@ class MdiNode:
         a, b = self.eta_a * mu_a, self.eta_b * mu_b
         root = np.sqrt(a * b) / 2
         one, two = _bessel_excess(root), _bessel_excess(2 * root)
-        log_y = math.log1p(-self.dark) - (a + b) / 4
+        log_y = self.log_live - (a + b) / 4
         y, click = np.exp(log_y), -np.expm1(log_y)
         # 1 + 2 y^2 - 4 y I0(X) + I0(2X), arranged so that nothing large cancels.
         gain = 2 * y**2 * (2 * click**2 + (two - 4 * one) + 4 * click * one)
