@@ -1,5 +1,6 @@
 """The decoy estimate of the odd-parity fraction from a run's gains (physics.md section 4.3, without finite size)."""
 
+import math
 from dataclasses import dataclass
 
 from .config import RunConfig
@@ -22,7 +23,8 @@ class ParityEstimate:
 def estimate_parity(config: RunConfig, pairs: list[PairEstimate]) -> ParityEstimate | None:
     """Decoy estimate from phase-matched key and decoy successes and level-matched vacuum; None without data.
 
-    Level-matched successes without phase matching may serve only the vacuum (section 4.3).
+    Level-matched successes without phase matching may serve only the vacuum (section 4.3). A vacuum setting with omega
+    photons of each sender still bounds the yield of none: Y_0 <= exp(2 omega) Q_omega.
     """
     from qrelay_sim.decoy import Counts, asymptotic_estimate
 
@@ -31,18 +33,21 @@ def estimate_parity(config: RunConfig, pairs: list[PairEstimate]) -> ParityEstim
     if any(role not in by_setting for role in roles):
         return None
     key, decoy, vacuum = (by_setting[role] for role in roles)
-    mu, nu = (config.settings[role].mean_photon_number for role in roles[:2])
+    mu, nu, omega = (config.settings[role].mean_photon_number for role in roles)
     if not key.matched or not decoy.matched or not 0 < nu < mu:
         return None
     matched_fraction = 2 / PHASES
     if key.matched > key.slots * matched_fraction or decoy.matched > decoy.slots * matched_fraction:
+        return None
+    empty_slots = vacuum.slots * math.exp(-2 * omega)
+    if vacuum.successes > empty_slots:
         return None
     found = asymptotic_estimate(
         2 * mu,
         2 * nu,
         Counts(key.matched, key.slots * matched_fraction),
         Counts(decoy.matched, decoy.slots * matched_fraction),
-        Counts(vacuum.successes, vacuum.slots),
+        Counts(vacuum.successes, empty_slots),
     )
     return ParityEstimate(
         found.even_fraction, found.even_fraction_std, found.single_photon_yield, found.single_photon_yield_std

@@ -95,7 +95,7 @@ def _protocol_point(
     rate = max(0.0, float(np.ravel(found.rate)[0]))
     provenance |= {
         "constraints": {v.name: [v.low, v.high] for v in protocol.variables(relay, block)},
-        "decoys": "finite statistics of the intensities listed" if block else protocol.asymptotic_note,
+        "decoys": "finite statistics of the intensities listed, taken as exact" if block else protocol.asymptotic_note,
     }
     finite = None
     if block is not None:

@@ -57,6 +57,7 @@ def test_points_hold_what_the_issue_lists():
     assert point["finite"]["key_bits"] == int(point["rate_bit_per_slot"] * 1e14)
     assert point["provenance"]["kind"] == "model"
     assert point["provenance"]["preset"] == "C"
+    assert point["provenance"]["decoys"].endswith("taken as exact")
     assert set(point["intensities"]) == {"mu_a", "mu_b", "nu_a", "nu_b", "p_mu", "p_nu", "p_vac"}
     assert sum(point["intensities"][name] for name in ("p_mu", "p_nu", "p_vac")) == pytest.approx(1)
     low, high = point["provenance"]["constraints"]["mu"]
