@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import serial
 
+from qrelay.twin_settings import TwinSettings
+from qrelay_sim.optics import RelayOptics
 from qrelay_sim.twin.click_queue import ClickQueue
 from qrelay_sim.twin.endpoint import HIGH_WATER_BYTES, PtyEndpoint, TcpEndpoint
+from qrelay_sim.twin.loop import injected_phase_rad, optics_settings
 from qrelay_sim.twin.wiring import LEVEL_SHIFT, PULSE, DelayLine, FibrePaths, sender_light, source_light
 
 
@@ -129,3 +132,17 @@ def test_click_queue_refuses_the_past():
     queue.put(np.array([3], np.int64), np.array([0], np.uint8), np.array([64], np.uint8))
     with pytest.raises(AssertionError, match="1 slots too late"):
         queue.take(4, 4)
+
+
+def test_the_injected_phase_is_known_from_the_beginning_of_a_long_run_to_its_end():
+    """As the light of the run had it, which was asked slot after slot and remembers 1e9 slots."""
+    levels = (0.0, 0.005, 0.016, 0.0)
+    settings = TwinSettings(
+        seed=5, phase_offset_rad=0.3, phase_drift_rad_per_ms=2.0, mean_photon_number_by_level_code=levels
+    )
+    slots = np.linspace(0, 3e9, 4096).astype(np.int64)
+    phases = injected_phase_rad(settings, slots)
+    assert len(phases) == len(slots)
+    light = RelayOptics(optics_settings(settings), seed=5)
+    for k in range(0, 4096, 16):
+        assert phases[k] == light.phase_error(slots[k : k + 1])[0]

@@ -35,7 +35,7 @@ from .native import build_library
 from .station import HIT_DTYPE, PULSE_DTYPE, ChainModel, NativeStation, Stepped
 from .wiring import LEVEL_SHIFT, PHASE_MASK, PULSE, REFERENCE, DelayLine, FibrePaths, sender_light, source_light
 
-__all__ = ["EMITTERS", "STATIONS", "Twin"]
+__all__ = ["EMITTERS", "STATIONS", "Twin", "injected_phase_rad"]
 
 EMITTERS = ("alice", "bob", "source")
 STATIONS = (*EMITTERS, "receiver")
@@ -46,7 +46,8 @@ _IDLE_WAIT_S = 0.01
 _START_BINS = 0b0111_1000
 """The start pulse rises in bin 3, away from the edge of the word."""
 
-_PHASE_MEMORY_SLOTS = 900_000_000
+_PHASE_SPAN_SLOTS = 900_000_000
+"""What a drifting phase remembers, with a margin."""
 _PHASE_MASK = np.uint8(PHASE_MASK)
 _NO_HITS = np.zeros(0, HIT_DTYPE)
 _NO_STARTS = np.zeros(0, PULSE_DTYPE)
@@ -91,6 +92,16 @@ def chain_models(settings: TwinSettings, station: str) -> tuple[ChainModel, ...]
         )
         for d, chain in enumerate(chains)
     )
+
+
+def injected_phase_rad(settings: TwinSettings, slots: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Phase [rad] added to Alice minus Bob at ascending slots of a run, from its beginning on.
+
+    Drawn anew from the seed, which gives the phase that the run had: its own optics remember the last part alone.
+    """
+    optics = RelayOptics(optics_settings(settings), seed=settings.seed)
+    parts = np.split(slots, np.flatnonzero(np.diff(slots // _PHASE_SPAN_SLOTS)) + 1)
+    return np.concatenate([optics.phase_error(part) for part in parts])
 
 
 @dataclass
@@ -141,7 +152,6 @@ class Twin(ClosedAtExit):
         self.error: BaseException | None = None
         """What stopped the twin, if something did."""
         self._stop = threading.Event()
-        self._light_lock = threading.Lock()
         # No more workers than processors: they would take turns, and the receiver, which takes longest, end last.
         self._pool = ThreadPoolExecutor(max_workers=_processors(), thread_name_prefix="twin-board")
         self._thread = threading.Thread(target=self._serve, name="twin", daemon=True)
@@ -184,12 +194,8 @@ class Twin(ClosedAtExit):
         return self._thread.is_alive()
 
     def injected_phase_rad(self, slots: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Phase [rad] that offset and drift added to Alice minus Bob, at slots counted from the last start event.
-
-        Slots more than `_PHASE_MEMORY_SLOTS` ago are left out, and the answer is shorter by them.
-        """
-        with self._light_lock:
-            return self._optics.phase_error(slots[slots >= self._optics.slot - _PHASE_MEMORY_SLOTS])
+        """Phase [rad] that offset and drift added to Alice minus Bob, at slots counted from the last start event."""
+        return injected_phase_rad(self.settings, slots)
 
     def _reset_light(self) -> None:
         """Empty fibres and fresh random numbers: a start pulse begins a reproducible run."""
@@ -282,15 +288,14 @@ class Twin(ClosedAtExit):
             self._reset_light()
         light = {name: self._fibres[name].pass_through(batch.codes[name]) for name in EMITTERS}
         alice, bob, source = light["alice"], light["bob"], light["source"]
-        with self._light_lock:
-            slots, detectors, fines = self._optics.sample(
-                self._level(alice),
-                alice & _PHASE_MASK,
-                self._level(bob),
-                bob & _PHASE_MASK,
-                source == PULSE,
-                source == REFERENCE,
-            )
+        slots, detectors, fines = self._optics.sample(
+            self._level(alice),
+            alice & _PHASE_MASK,
+            self._level(bob),
+            bob & _PHASE_MASK,
+            source == PULSE,
+            source == REFERENCE,
+        )
         delays = np.array([self.paths.m1_delay] * 2 + [self.paths.m2_delay] * 2, np.int64)
         self._clicks.put(slots + self._light_slot + delays[detectors], detectors, fines)
         batch.hits = self._clicks.take(self._light_slot, 4 * batch.words)
