@@ -38,7 +38,8 @@ class Counts:
 class DecoyEstimate:
     """Estimate without allowance for fluctuations, with the standard errors that counting gives it.
 
-    ``even_fraction`` is the upper bound q_U of q_even in the limit of many slots.
+    ``even_fraction`` is the upper bound q_U of q_even in the limit of many slots, within [0, 1]; where its standard
+    error is of order 1 there were not enough counts for it.
     """
 
     single_photon_yield: float
@@ -55,13 +56,14 @@ def asymptotic_estimate(x: float, v: float, mu: Counts, nu: Counts, vacuum: Coun
     weights = [float(weight) for weight in single_photon_weights(x, v)]
     levels = (nu, mu, vacuum)
     y1 = sum(weight * level.gain for weight, level in zip(weights, levels, strict=True))
-    variances = [level.successes / level.slots**2 for level in levels]
+    # No successes have an error too: that of one count.
+    variances = [max(level.successes, 1) / level.slots**2 for level in levels]
     y1_std = math.sqrt(sum(weight**2 * variance for weight, variance in zip(weights, variances, strict=True)))
     if mu.successes == 0:
-        return DecoyEstimate(y1, y1_std, 1.0, 0.0)
+        return DecoyEstimate(y1, y1_std, 1.0, 1.0)
     single = x * math.exp(-x)
     # Q_mu stands in Y_1 and in the denominator of the fraction: one derivative for both.
     slopes = [single * weight / mu.gain for weight in weights]
     slopes[1] -= single * y1 / mu.gain**2
     q_std = math.sqrt(sum(slope**2 * variance for slope, variance in zip(slopes, variances, strict=True)))
-    return DecoyEstimate(y1, y1_std, 1 - single * y1 / mu.gain, q_std)
+    return DecoyEstimate(y1, y1_std, min(max(1 - single * y1 / mu.gain, 0.0), 1.0), q_std)

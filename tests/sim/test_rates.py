@@ -304,3 +304,20 @@ def test_bad_levels_and_counts():
 def test_no_successes_give_no_key():
     none = Counts(0, 1e6)
     assert asymptotic_estimate(0.032, 0.01, none, none, none).even_fraction == 1
+
+
+def test_a_vacuum_without_successes_is_not_known_exactly():
+    """Its error is that of one count."""
+    mu, nu = Counts(3000, 3e8), Counts(300, 1e8)
+    none, one, none_of_many = (
+        asymptotic_estimate(0.032, 0.0116, mu, nu, Counts(*level)) for level in ((0, 1e7), (1, 1e7), (0, 1e12))
+    )
+    assert none.single_photon_yield_std == one.single_photon_yield_std > 1.1 * none_of_many.single_photon_yield_std
+    assert none.even_fraction_std > 1.1 * none_of_many.even_fraction_std
+
+
+@pytest.mark.parametrize(("decoys", "bound"), [(30, 0.0), (1, 1.0)])
+def test_the_bound_of_few_counts_is_a_fraction(decoys, bound):
+    found = asymptotic_estimate(0.032, 0.0116, Counts(30, 1e6), Counts(decoys, 1e6), Counts(3, 1e6))
+    assert found.even_fraction == bound
+    assert found.even_fraction_std > 0.25
