@@ -12,7 +12,7 @@ __all__ = ["ParityEstimate", "estimate_parity"]
 
 @dataclass(frozen=True)
 class ParityEstimate:
-    """Upper bound on the even-parity fraction of the key successes, with one standard error."""
+    """Upper bound on the even-parity fraction of the key successes, within [0, 1], with one standard error."""
 
     even_fraction: float
     even_fraction_std: float

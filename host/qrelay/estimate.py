@@ -24,12 +24,16 @@ class Ratio:
     def of(cls, part: int, whole: float) -> "Ratio":
         """``part / whole`` with the binomial standard error.
 
-        At part = 0 or part = whole the error is that of half a count more or less, so that it is never zero.
+        At part = 0 or part = whole the error is that of half a count more or less, so that it is never zero. Where a
+        whole that is only expected is smaller than the part, the error is Poissonian.
         """
         if whole <= 0:
             return cls(math.nan, math.nan)
         value = part / whole
-        kept = min(max(value, 0.5 / whole), 1 - 0.5 / whole) if whole >= 1 else value
+        if part > whole:
+            return cls(value, math.sqrt(part) / whole)
+        half = min(0.5 / whole, 0.5)
+        kept = min(max(value, half), 1 - half)
         return cls(value, math.sqrt(kept * (1 - kept) / whole))
 
 
