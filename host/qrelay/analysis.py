@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from .config import RunConfig
 from .configure import COUNTED_KINDS
 from .decoy_estimate import estimate_parity
-from .estimate import PairEstimate, Ratio, binary_entropy, estimate_pairs
+from .estimate import PairEstimate, Ratio, estimate_pairs
 from .frame import FrameLayout
 from .fringes import Fringes
 from .model import RunModel
-from .protocol.choice import PHASES
 from .protocol.registers import OUTCOMES
 from .record_arrays import RecordArray
 from .reference_phase import reference_result
+from .run_rate import KeyCounts
 from .sifting import Announcements, DrawsChoices
 from .success_sums import CountedParts, SuccessSums
 
@@ -54,7 +54,7 @@ def analyse(
     }
     sifted = {"alice": np.zeros(0, np.uint8), "bob": np.zeros(0, np.uint8)}
     if config.receiver.success_rule == "one-per-node":
-        offset = _phase_offset(config, parts)
+        offset, without_offset = _phase_offset(config, parts)
         sums = SuccessSums(config, manifest, offset)
         for announced, chosen in parts:
             sums.add(announced, chosen)
@@ -63,7 +63,8 @@ def analyse(
         # A loss knows nothing of settings: the recorded successes are those of as large a share of the live slots.
         recorded = _Recorded.of(manifest, parts.before_covered_end)
         pairs = estimate_pairs(sums.pairs, counted.live_slots * recorded.fraction, config.drawn_probabilities())
-        result |= _phase_matching(config, RunModel.of_run(config, manifest, offset), pairs, sifted, offset)
+        model = RunModel.of_run(config, manifest, offset)
+        result |= {"phase_offset": offset} | _phase_matching(config, model, pairs, sifted, without_offset)
         result["fringe"] = {
             name: np.roll(counts, offset).tolist()
             for name, counts in zip(("same_sign", "opposite_sign"), sums.fringe, strict=True)
@@ -72,7 +73,7 @@ def analyse(
         result["successes"] = sum(len(part) for part in parts.announced())
         recorded = _Recorded.of(manifest, parts.before_covered_end)
     result["successes_not_recorded"] = recorded.missing
-    result["warnings"] = []
+    result.setdefault("warnings", [])
     if recorded.missing:
         result["warnings"].append(
             f"{recorded.missing:,} of {recorded.counted:,} successes that the receiver counted are not recorded; "
@@ -158,19 +159,27 @@ def _closer_hits(config: RunConfig, counters: Mapping[str, int]) -> dict[str, di
     }
 
 
-def _phase_offset(config: RunConfig, parts: CountedParts) -> int:
+def _phase_offset(config: RunConfig, parts: CountedParts) -> tuple[int, str | None]:
+    """Offset to sift with, and why it is one that was not seen; None if it was, or is the run file's."""
     if isinstance(config.sifting.phase_offset, int):
-        return config.sifting.phase_offset
+        return config.sifting.phase_offset, None
     fringes = Fringes.none()
     for announced, chosen in parts:
         fringes.add(Fringes.of(config, announced.outcomes, chosen))
-    return fringes.offset(invert=config.sifting.invert)
+    unseen = None
+    if not fringes.shows_offset():
+        unseen = f"the disclosed pairs show no fringe ({int(fringes.disclosed.sum()):,} counts), so no phase offset"
+    return fringes.offset(invert=config.sifting.invert), unseen
 
 
 def _phase_matching(
-    config: RunConfig, model: RunModel, pairs: list[PairEstimate], sifted: Mapping[str, Bits], offset: int
+    config: RunConfig,
+    model: RunModel,
+    pairs: list[PairEstimate],
+    sifted: Mapping[str, Bits],
+    without_offset: str | None,
 ) -> dict[str, Any]:
-    """Key pair, all pairs against the model, parity and rate."""
+    """Key pair, all pairs against the model, parity and rates."""
     key = config.setting_index(config.sifting.key)
     key_pair = next((p for p in pairs if p.setting_a == p.setting_b == key), None)
     rows = [_row(config, model, pair) for pair in pairs]
@@ -181,12 +190,10 @@ def _phase_matching(
     gain = key_pair.gain if key_pair else Ratio(math.nan, math.nan)
     even = model.even_fraction(key, key)
     parity = estimate_parity(config, pairs)
-    f = config.sifting.error_correction_efficiency
     sigmas = [abs(row[name]) for row in rows for name in ("gain_sigma", "qber_sigma") if row[name] is not None]
     drawn = config.drawn_probabilities()[key] ** 2
-    rate = _rate(gain, qber, even, f)
+    counted = KeyCounts(gain, qber, count, config.sifting.error_correction_efficiency, without_offset)
     return {
-        "phase_offset": offset,
         "sifted": count,
         "errors": errors,
         "qber": qber.value,
@@ -200,46 +207,11 @@ def _phase_matching(
         "even_fraction_model": even,
         "even_fraction_decoy": parity.even_fraction if parity else None,
         "even_fraction_decoy_std": parity.even_fraction_std if parity else None,
-        "rate_bit_per_slot": max(0.0, rate.value),
-        "rate_bit_per_slot_std": rate.std,
-        "rate_bit_per_slot_unclipped": rate.value,
-        "rate_bit_per_slot_as_drawn": max(0.0, rate.value * drawn),
-        "rate_zero_because": _why_zero(count, qber, even, f),
-        "rate_note": "asymptotic P1 rate of a key-key slot: measured gain and QBER, parity fraction of the model",
+        **counted.results(even, parity, drawn),
+        "warnings": counted.warnings(even, parity),
         "pairs": rows,
         "largest_deviation_sigma": max(sigmas, default=None),
     }
-
-
-def _left_by_parity(even: float) -> float:
-    """Bits of each sifted bit that an adversary does not know, ``1 - h(q_even)``."""
-    # Beyond one half the parity tells nothing more.
-    return 1 - binary_entropy(even) if even < 0.5 else 0.0
-
-
-def _why_zero(sifted: int, qber: Ratio, even: float, f: float) -> str | None:
-    """Why the rate is zero, in words; None if it is not."""
-    if not sifted:
-        return "no bit was sifted"
-    left = _left_by_parity(even)
-    correction = f * binary_entropy(qber.value)
-    if correction < left:
-        return None
-    return (
-        f"correcting a QBER of {qber.value:.1%} costs {correction:.3f} bit per sifted bit, "
-        f"and the parity fraction {even:.3f} leaves {left:.3f} bit"
-    )
-
-
-def _rate(gain: Ratio, qber: Ratio, even: float, f: float) -> Ratio:
-    """P1 of physics.md section 4.2, R = (2/D) Q [1 - h(q_even) - f h(E)], may be negative; error from Q and E."""
-    if math.isnan(gain.value) or math.isnan(qber.value):
-        return Ratio(math.nan, math.nan)
-    scale = 2 / PHASES
-    content = _left_by_parity(even) - f * binary_entropy(qber.value)
-    clipped = min(max(qber.value, 1e-12), 1 - 1e-12)
-    slope = f * math.log2((1 - clipped) / clipped)
-    return Ratio(scale * gain.value * content, scale * math.hypot(gain.std * content, gain.value * slope * qber.std))
 
 
 def _row(config: RunConfig, model: RunModel, pair: PairEstimate) -> dict[str, Any]:

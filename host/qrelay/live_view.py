@@ -153,6 +153,13 @@ def print_summary(outcome: Mapping[str, Any]) -> None:
         )
         if outcome["rate_zero_because"]:
             console.print(f"no key: {outcome['rate_zero_because']}", highlight=False)
+        console.print(
+            f"rate with the decoy estimate, which needs no trust in the model: "
+            f"{_show(outcome['rate_bit_per_slot_decoy'], outcome['rate_bit_per_slot_decoy_std'])} bit per slot",
+            highlight=False,
+        )
+        if outcome["rate_decoy_zero_because"]:
+            console.print(f"no key by the decoy estimate: {outcome['rate_decoy_zero_because']}", highlight=False)
     if "reference" in outcome:
         _print_reference(console, outcome["reference"])
     if not all(station["rtl"] for station in outcome["stations"].values()):

@@ -226,11 +226,11 @@ def test_json_holds_the_warnings_of_a_run(monkeypatch, capsys, fake_twin, tmp_pa
     arguments = "demo", "--slots", 800_000, "--output", tmp_path
     code, out, err = call(monkeypatch, capsys, *arguments, "--json")
     assert (code, err) == (0, "")
-    assert json.loads(out)["warnings"] == [WARNED]
+    assert WARNED in json.loads(out)["warnings"]
     code, out, err = call(monkeypatch, capsys, *arguments)
     assert code == 0
     assert err.count(f"warning: {WARNED}\n") == 1
-    assert "warning:" not in out
+    assert f"warning: {WARNED}" not in out
 
 
 def test_a_run_without_a_document_tells_its_warnings_aside(monkeypatch, capsys, fake_twin, tmp_path):
