@@ -83,7 +83,9 @@ def analyse(
     if closer:
         result["closer_hits"] = closer
     if config.reference_records != "off":
-        result["reference"] = reference_result(config, manifest, reference)
+        result["reference"] = found = reference_result(config, manifest, reference)
+        if found["drift_note"]:
+            result["warnings"].append(f"no drift from the reference: {found['drift_note']}")
     plain: dict[str, Any] = _without_nan(result)
     return plain, sifted
 

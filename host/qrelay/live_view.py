@@ -109,7 +109,8 @@ def _print_reference(console: Console, reference: Mapping[str, Any]) -> None:
     else:
         console.print(
             f"reference: phase of Alice minus Bob {show('phase_rad', ' rad')} (coherence "
-            f"{reference['phase_coherence']:.3f}), drift {show('drift_rad_per_ms', ' rad/ms')} rms",
+            f"{reference['phase_coherence']:.3f}), drift {show('drift_rad_per_ms', ' rad/ms')} "
+            f"rms of slopes averaged over a set ({reference['set_ms']:.3g} ms)",
             highlight=False,
         )
     for name in ("incomplete", "saturated", "missed"):

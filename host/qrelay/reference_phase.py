@@ -7,6 +7,9 @@ The counts per slot of its two detectors follow
 
 a linear model, solved by least squares with Poissonian errors. The phase of the node is theta = atan2(-b, a), and
 theta(M1) - theta(M2) is the phase of Alice minus Bob in which the reference's own phase cancels.
+
+Drift is the rms of the phase's change from one set to the next by the time between: of slopes averaged over a set, less
+than that of the slopes themselves where these change within a set, and unknown where the phase turns too far.
 """
 
 import math
@@ -33,30 +36,34 @@ _POINTS = 512
 """Points of the phase over time that the result keeps."""
 _BLOCKS = 20
 _SUMS = 8192
+_LARGEST_CHANGE = 1.0
+"""Rms change [rad] from set to set up to which hardly any is seen a turn wrong: a Gaussian exceeds pi in 0.2 %."""
 
 
 def reference_result(config: RunConfig, manifest: Mapping[str, Any], parts: Iterable[RecordArray]) -> dict[str, Any]:
     """What the reference records say: visibility of each node, phase, drift, each with one standard error.
 
     `parts` are records in the order in which the receiver sent them. A set of records that is not complete, or has a
-    count at its limit, is left out and counted. Values that need more than was recorded are NaN, and `note` says why.
+    count at its limit, is left out and counted. Values that need more than was recorded are NaN, and `note` says why,
+    or `drift_note` where it is the drift alone.
     """
     fit = _Fit(config)
     sets = _Sets(len(fit.steps.steps), config, manifest)
-    series = _Series()
+    series = _Series(sets.frames_per_set)
     sums = _Sums()
     for frames, counts in sets.read(parts):
         if fit.note is None:
             theta, variance, amplitude, level = fit.solve(counts)
             sums.add(amplitude, level)
             delta = theta[:, 0] - theta[:, 1]
-            series.add(sets.time_ms(frames), frames, delta, variance.sum(axis=1), sets.frames_per_set)
+            series.add(sets.time_ms(frames), frames, delta, variance.sum(axis=1))
     note = fit.note or (None if sets.complete else "no complete set of reference records was recorded")
     visibility = sums.visibility()
     models = _models(config)
     result: dict[str, Any] = {
         "sets": sets.complete,
         "frames_per_set": sets.frames_per_set,
+        "set_ms": sets.set_ms,
         "incomplete": sets.incomplete,
         "saturated": sets.saturated,
         "before_first_slot": sets.early,
@@ -129,6 +136,7 @@ class _Sets:
         alignment = manifest["alignment"]
         self._lead_in = alignment["first_slot"] - alignment["stations"]["receiver"]["start_slot"]
         self._slot_rate_hz = manifest["stations"]["receiver"]["slot_rate_hz"]
+        self.set_ms = self.frames_per_set * self._frame_slots / self._slot_rate_hz * 1e3
         self._last_frame = 0
         self._rest: RecordArray | None = None
         self._clicks = np.zeros(DETECTORS, np.int64)
@@ -215,7 +223,8 @@ class _Sums:
 class _Series:
     """Phase over time: its mean, its drift, and points spread over the run."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: int) -> None:
+        self._step = step
         self._vector = 0j
         self._weight = 0.0
         self._points: list[tuple[float, float, float]] = []
@@ -224,11 +233,11 @@ class _Series:
         self._before: tuple[float, int, float, float] | None = None
         self._slopes = np.zeros((0, 2))
         """Sums and numbers of squared slopes of consecutive sets."""
+        self._changes = np.zeros(3)
+        """Number of changes from set to set, their sum of squares, and what of it is counting noise."""
 
-    def add(
-        self, time_ms: FloatArray, frames: NDArray[np.int64], delta: FloatArray, variance: FloatArray, step: int
-    ) -> None:
-        """Add sets in order; those `step` frames apart are neighbours, from which the drift is taken."""
+    def add(self, time_ms: FloatArray, frames: NDArray[np.int64], delta: FloatArray, variance: FloatArray) -> None:
+        """Add sets in order; those whose frames follow each other are neighbours, from which the drift is taken."""
         if not len(delta):
             return
         self._vector += complex(np.sum(np.exp(1j * delta) / variance))
@@ -246,11 +255,12 @@ class _Series:
             time_ms, frames = np.append(first_time, time_ms), np.append(first_frame, frames)
             delta, variance = np.append(first_delta, delta), np.append(first_variance, variance)
         self._before = float(time_ms[-1]), int(frames[-1]), float(delta[-1]), float(variance[-1])
-        near = np.diff(frames) == step
+        near = np.diff(frames) == self._step
         change = np.angle(np.exp(1j * np.diff(delta)))[near]
+        noise = (variance[1:] + variance[:-1])[near]
+        self._changes += (len(change), np.sum(change**2), np.sum(noise))
         # Squared slope less what counting noise adds to it.
-        squares = change**2 - (variance[1:] + variance[:-1])[near]
-        slopes = squares / np.diff(time_ms)[near] ** 2
+        slopes = (change**2 - noise) / np.diff(time_ms)[near] ** 2
         self._slopes = np.concatenate((self._slopes, np.stack((slopes, np.ones(len(slopes))), axis=1)))
         while len(self._slopes) > _SUMS:
             even = self._slopes[: len(self._slopes) // 2 * 2].reshape(-1, 2, 2).sum(axis=1)
@@ -258,7 +268,8 @@ class _Series:
 
     def result(self) -> dict[str, Any]:
         """Plain values; angles in rad."""
-        drift, drift_std = _root_mean(self._slopes)
+        note = self._drift_note()
+        drift, drift_std = _root_mean(self._slopes) if note is None else (math.nan, math.nan)
         phase = math.atan2(self._vector.imag, self._vector.real) if self._weight else math.nan
         return {
             "phase_rad": phase,
@@ -266,12 +277,27 @@ class _Series:
             "phase_coherence": abs(self._vector) / self._weight if self._weight else math.nan,
             "drift_rad_per_ms": drift,
             "drift_rad_per_ms_std": drift_std,
+            "drift_note": note,
             "series": {
                 "time_ms": [point[0] for point in self._points],
                 "phase_rad": [point[1] for point in self._points],
                 "phase_rad_std": [point[2] for point in self._points],
             },
         }
+
+    def _drift_note(self) -> str | None:
+        """Why the drift is not known although there are changes, in words; None if it is."""
+        count, squares, noise = self._changes.tolist()
+        if not count or squares <= count * _LARGEST_CHANGE**2:
+            return None
+        if noise > squares / 2:
+            remedy = "most of it counting noise; give the reference more light"
+        else:
+            remedy = f"{'lower events.reference_frames or ' if self._step > 1 else ''}shorten the frame"
+        return (
+            f"the phase changes by {math.sqrt(squares / count):.2g} rad rms from one set to the next, too much to tell "
+            f"full turns apart: {remedy}"
+        )
 
     def _mean_std(self) -> float:
         """Error of the mean phase: counting noise, or the spread of the sets where a drift makes it larger."""

@@ -103,9 +103,34 @@ def test_drift_is_found_and_noise_is_not_drift():
     assert still["drift_rad_per_ms"] < 2 * still["drift_rad_per_ms_std"]
 
 
+@pytest.mark.parametrize(("step_rad", "known"), [(0.8, True), (1.3, False), (4.3, False)])
+def test_a_drift_that_turns_too_far_is_not_stated(step_rad, known):
+    """Beyond about 1 rad rms from set to set, changes alias: the rms of any larger ones is 1.8 rad."""
+    random = np.random.default_rng(7)
+    phase = np.cumsum(random.normal(0, step_rad, 2000))
+    drawn = counts(random, np.stack((phase, np.zeros(2000)), axis=1))
+    result = reference_result(config(), manifest(), [records(drawn, ends(2000))])
+    true = step_rad / result["set_ms"]
+    assert result["set_ms"] == pytest.approx(32 * FRAME_SLOTS / SLOT_RATE_HZ * 1e3)
+    if known:
+        assert abs(result["drift_rad_per_ms"] - true) < 4 * result["drift_rad_per_ms_std"] < 0.2 * true
+        assert result["drift_note"] is None
+    else:
+        assert np.isnan([result["drift_rad_per_ms"], result["drift_rad_per_ms_std"]]).all()
+        assert result["drift_note"].endswith("lower events.reference_frames or shorten the frame")
+
+
+def test_noise_that_hides_the_drift_asks_for_more_light():
+    random = np.random.default_rng(8)
+    drawn = counts(random, np.zeros((400, 2)), rate=1e-4)
+    result = reference_result(config(), manifest(), [records(drawn, ends(400))])
+    assert np.isnan(result["drift_rad_per_ms"])
+    assert result["drift_note"].endswith("most of it counting noise; give the reference more light")
+
+
 def test_parts_of_any_size_give_the_same():
     random = np.random.default_rng(4)
-    table = records(counts(random, random.uniform(-3, 3, (50, 2))), ends(50))
+    table = records(counts(random, np.cumsum(random.normal(0, 0.3, (50, 2)), axis=0)), ends(50))
     whole = reference_result(config(), manifest(), [table])
     cut = reference_result(config(), manifest(), [table[k : k + 13] for k in range(0, len(table), 13)])
     assert whole["sets"] == cut["sets"] == 50
