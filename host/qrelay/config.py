@@ -138,6 +138,10 @@ class ReceiverConfig(StrictModel):
         DetectorConfig(name=name) for name in _DETECTOR_NAMES
     )
 
+    def dead_slots_of_detectors(self) -> list[int]:
+        """Slots after a click in which each detector's hits do not count."""
+        return [self.dead_slots if detector.dead_slots is None else detector.dead_slots for detector in self.detectors]
+
 
 class EventsConfig(StrictModel):
     """What is recorded beside successes."""
@@ -223,6 +227,11 @@ class RunConfig(StrictModel):
         """Which counts of the reference segments are recorded; "off" where the frame has no such segment."""
         has_any = any(segment.kind == "reference" for segment in self.frame.segments)
         return self.events.reference if has_any else "off"
+
+    @property
+    def detector_dead_slots(self) -> int:
+        """Slots in which a simulated detector itself is blind after a click, whatever the receiver counts as live."""
+        return self.twin.detector_dead_slots if self.simulated else 0
 
     @property
     def simulated(self) -> bool:

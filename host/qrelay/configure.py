@@ -120,8 +120,7 @@ def _receiver(config: RunConfig, alignment: Alignment) -> dict[str, int]:
     }
     for i in range(DETECTORS):
         registers[f"receiver.enable_{i}"] = int(i < len(detectors))
-    for i, detector in enumerate(detectors):
-        dead = config.receiver.dead_slots if detector.dead_slots is None else detector.dead_slots
+    for i, (detector, dead) in enumerate(zip(detectors, config.receiver.dead_slots_of_detectors(), strict=True)):
         registers |= {
             f"receiver.delay_slots_{i}": alignment.detector_delay_slots[i] + detector.delay_slots,
             f"receiver.delay_fine_{i}": detector.delay_fines,

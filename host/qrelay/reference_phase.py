@@ -1,12 +1,14 @@
 """Phase drift from the clicks of the reference segments (physics.md section 8.5).
 
 At each node the user's light, which steps through known phases phi, interferes with the reference light of the source.
-The counts per slot of its two detectors follow
+The light on its two detectors, in photons detected per slot,
 
     plus(phi) = c+ + a cos phi + b sin phi,    minus(phi) = c- - a cos phi - b sin phi,
 
-a linear model, solved by least squares with Poissonian errors. The phase of the node is theta = atan2(-b, a), and
-theta(M1) - theta(M2) is the phase of Alice minus Bob in which the reference's own phase cancels.
+is a linear model, solved by least squares with the errors of counting. A live slot clicks with probability
+1 - exp(-light), and each click leaves as many slots behind it not live as the dead time says. The phase of the node is
+theta = atan2(-b, a), and theta(M1) - theta(M2) is the phase of Alice minus Bob in which the reference's own phase
+cancels.
 
 Drift is the rms of the phase's change from one set to the next by the time between: of slopes averaged over a set, less
 than that of the slopes themselves where these change within a set, and unknown where the phase turns too far.
@@ -47,8 +49,9 @@ def reference_result(config: RunConfig, manifest: Mapping[str, Any], parts: Iter
     count at its limit, is left out and counted. Values that need more than was recorded are NaN, and `note` says why,
     or `drift_note` where it is the drift alone.
     """
-    fit = _Fit(config)
-    sets = _Sets(len(fit.steps.steps), config, manifest)
+    frames_per_set = config.events.reference_frames if config.reference_records == "sum" else 1
+    fit = _Fit(config, frames_per_set)
+    sets = _Sets(len(fit.steps.steps), frames_per_set, config, manifest)
     series = _Series(sets.frames_per_set)
     sums = _Sums()
     for frames, counts in sets.read(parts):
@@ -59,7 +62,7 @@ def reference_result(config: RunConfig, manifest: Mapping[str, Any], parts: Iter
             series.add(sets.time_ms(frames), frames, delta, variance.sum(axis=1))
     note = fit.note or (None if sets.complete else "no complete set of reference records was recorded")
     visibility = sums.visibility()
-    models = _models(config)
+    models = _models(config, fit.brightest)
     result: dict[str, Any] = {
         "sets": sets.complete,
         "frames_per_set": sets.frames_per_set,
@@ -80,12 +83,15 @@ def reference_result(config: RunConfig, manifest: Mapping[str, Any], parts: Iter
 class _Fit:
     """The linear model of a set; the same for all sets of a run."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, frames_per_set: int) -> None:
         self.steps = ReferenceSteps.of(config)
         used = [setting for setting, _ in self.steps.steps]
-        brightest = max(used, key=lambda setting: config.settings[setting].mean_photon_number)
+        self.brightest = brightest = max(used, key=lambda setting: config.settings[setting].mean_photon_number)
         self.bins, phases = self.steps.of_setting(brightest)
-        self._slots = np.asarray(self.steps.slots, np.float64)[self.bins]
+        self._slots = np.asarray(self.steps.slots, np.float64)[self.bins, None] * frames_per_set
+        self._dead = np.zeros(DETECTORS)
+        dead = config.receiver.dead_slots_of_detectors()
+        self._dead[: len(dead)] = np.maximum(dead, config.detector_dead_slots)
         cosine, sine = np.cos(phases), np.sin(phases)
         one, zero = np.ones(len(phases)), np.zeros(len(phases))
         design = np.concatenate(
@@ -106,13 +112,12 @@ class _Fit:
 
         `counts` are [set, bin, detector].
         """
-        # [set, node, plus then minus, by bin]
-        used = counts[:, self.bins].reshape(len(counts), len(self.bins), _NODES, 2)
-        rate = np.concatenate((used[..., 0], used[..., 1]), axis=1).transpose(0, 2, 1) / np.tile(self._slots, 2)
+        used = counts[:, self.bins].astype(np.float64)
+        live = np.maximum(self._slots - self._dead * used, used + 1)
+        silent = 1 - used / live
         # A count of 0 has an error too.
-        noise = np.maximum(np.concatenate((used[..., 0], used[..., 1]), axis=1), 1).transpose(0, 2, 1)
-        noise = noise / np.tile(self._slots, 2) ** 2
-        solved = rate @ self._inverse.T
+        light, noise = _by_node(-np.log(silent)), _by_node(np.maximum(used, 1) / (live**2 * silent))
+        solved = light @ self._inverse.T
         covariance = np.einsum("ij,snj,kj->snik", self._inverse, noise, self._inverse)
         a, b = solved[..., 2], solved[..., 3]
         var_a, var_b, cov = covariance[..., 2, 2], covariance[..., 3, 3], covariance[..., 2, 3]
@@ -124,15 +129,21 @@ class _Fit:
         return theta, variance, amplitude, level
 
 
+def _by_node(values: FloatArray) -> FloatArray:
+    """[set, node, plus then minus, by bin] of [set, bin, detector]."""
+    split = values.reshape(*values.shape[:2], _NODES, 2)
+    return np.concatenate((split[..., 0], split[..., 1]), axis=1).transpose(0, 2, 1)
+
+
 class _Sets:
     """Puts records together to sets, in order of frames."""
 
-    def __init__(self, bins: int, config: RunConfig, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, bins: int, frames_per_set: int, config: RunConfig, manifest: Mapping[str, Any]) -> None:
         self._bins = bins
         self._size = bins * DETECTORS // 2
         self._detectors = len(config.receiver.detectors)
         self._frame_slots = FrameLayout.of(config.frame).slots
-        self.frames_per_set = config.events.reference_frames if config.reference_records == "sum" else 1
+        self.frames_per_set = frames_per_set
         alignment = manifest["alignment"]
         self._lead_in = alignment["first_slot"] - alignment["stations"]["receiver"]["start_slot"]
         self._slot_rate_hz = manifest["stations"]["receiver"]["slot_rate_hz"]
@@ -326,13 +337,12 @@ def _root_mean(sums: FloatArray) -> tuple[float, float]:
     return root, std / (2 * root) if root > math.sqrt(std) else math.sqrt(std)
 
 
-def _models(config: RunConfig) -> tuple[float, float]:
-    """Visibility at M1 and M2 by the [twin] table, 2 V sqrt(A R) / (A + R); NaN where it has no reference light."""
+def _models(config: RunConfig, setting: int) -> tuple[float, float]:
+    """Visibility of a setting at M1 and M2 by the [twin] table, 2 V sqrt(A R) / (A + R); NaN without reference."""
     twin = config.twin_settings()
     if not twin.reference_photon_number:
         return math.nan, math.nan
-    used = [setting for setting, _ in ReferenceSteps.of(config).steps]
-    photons = max(config.settings[setting].mean_photon_number for setting in used)
+    photons = twin.level_photon_numbers()[config.settings[setting].level_code]
     eta_a, left, right, eta_b = twin.relay_parameters().arm_transmittances
     found = []
     for user, reference in ((eta_a, left), (eta_b, right)):

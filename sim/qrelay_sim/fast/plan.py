@@ -193,10 +193,9 @@ def _receiver(config: RunConfig) -> ReceiverSettings:
     def column(values: list[int], rest: int = 0) -> NDArray[np.int64]:
         return np.array(values + [rest] * (DETECTORS - len(values)), np.int64)
 
-    dead = [config.receiver.dead_slots if d.dead_slots is None else d.dead_slots for d in detectors]
     return ReceiverSettings(
         column([256 * d.delay_slots + d.delay_fines for d in detectors]),
-        column(dead),
+        column(config.receiver.dead_slots_of_detectors()),
         column([d.gate_start_fines for d in detectors]),
         column([d.gate_width_fines for d in detectors]),
         column([d.late_start_fines for d in detectors]),
