@@ -79,6 +79,13 @@ def analyse(
             f"{recorded.missing:,} of {recorded.counted:,} successes that the receiver counted are not recorded; "
             "gains and rate are those of all successes, the sifted key is that of the recorded ones"
         )
+    own = config.twin.detector_dead_slots
+    unseen = [dead for dead in config.receiver.dead_slots_of_detectors() if dead < own]
+    if unseen:
+        result["warnings"].append(
+            f"the receiver counts a detector as live {min(unseen)} slots after a click, by twin.detector_dead_slots "
+            f"it is blind for {own}: gains and rate come out too low; give receiver.dead_slots at least {own}"
+        )
     closer = _closer_hits(config, manifest["counters"])
     if closer:
         result["closer_hits"] = closer

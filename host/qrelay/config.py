@@ -229,11 +229,6 @@ class RunConfig(StrictModel):
         return self.events.reference if has_any else "off"
 
     @property
-    def detector_dead_slots(self) -> int:
-        """Slots in which a simulated detector itself is blind after a click, whatever the receiver counts as live."""
-        return self.twin.detector_dead_slots if self.simulated else 0
-
-    @property
     def simulated(self) -> bool:
         """The stations are simulated boards."""
         return self.stations.alice == TWIN

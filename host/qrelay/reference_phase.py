@@ -91,7 +91,7 @@ class _Fit:
         self._slots = np.asarray(self.steps.slots, np.float64)[self.bins, None] * frames_per_set
         self._dead = np.zeros(DETECTORS)
         dead = config.receiver.dead_slots_of_detectors()
-        self._dead[: len(dead)] = np.maximum(dead, config.detector_dead_slots)
+        self._dead[: len(dead)] = np.maximum(dead, config.twin.detector_dead_slots)
         cosine, sine = np.cos(phases), np.sin(phases)
         one, zero = np.ones(len(phases)), np.zeros(len(phases))
         design = np.concatenate(

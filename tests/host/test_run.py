@@ -84,6 +84,17 @@ def test_an_offset_that_no_fringe_shows_leaves_no_key(relay, tmp_path):
     assert result["warnings"][0].endswith("the sifted bits are no key")
 
 
+@pytest.mark.parametrize(("receiver", "told"), [(8, True), (9, False)])
+def test_dead_time_that_the_receiver_does_not_count_is_warned_of(relay, tmp_path, receiver, told):
+    relay.set(slots_per_second=60e6)
+    changes = {
+        "receiver": ("dead_slots = 0", f"dead_slots = {receiver}"),
+        "twin": ("[twin] ", "[twin]\ndetector_dead_slots = 9 "),
+    }
+    warnings = go(text(tmp_path, slots=800_000, **changes)).result["warnings"]
+    assert any("give receiver.dead_slots at least 9" in warning for warning in warnings) is told
+
+
 def left_on(relay):
     """Stations that are armed or running."""
     return [name for name, station in relay.now.stations.items() if station.get("system.state") & 0b11]
