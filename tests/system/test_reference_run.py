@@ -158,7 +158,8 @@ def test_phase_and_visibility_are_found(inputs, tmp_path):
     for node in ("m1", "m2"):
         deviation = reference[f"visibility_{node}"] - reference[f"visibility_{node}_model"]
         assert abs(deviation) < 4 * reference[f"visibility_{node}_std"] < 0.2
-    assert reference["drift_rad_per_ms"] < 2 * reference["drift_rad_per_ms_std"]
+    # Without drift its square is zero within 2 standard errors, which of the root are 4.
+    assert reference["drift_rad_per_ms"] < 4 * reference["drift_rad_per_ms_std"]
 
 
 @pytest.mark.slow
