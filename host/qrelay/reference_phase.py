@@ -88,10 +88,14 @@ class _Fit:
         used = [setting for setting, _ in self.steps.steps]
         self.brightest = brightest = max(used, key=lambda setting: config.settings[setting].mean_photon_number)
         self.bins, phases = self.steps.of_setting(brightest)
-        self._slots = np.asarray(self.steps.slots, np.float64)[self.bins, None] * frames_per_set
+        slots = np.asarray(self.steps.slots, np.float64)
+        self._slots = slots[self.bins, None] * frames_per_set
+        self._runs_over = self.steps.runs_over[self.bins] / np.maximum(slots, 1)
         self._dead = np.zeros(DETECTORS)
         dead = config.receiver.dead_slots_of_detectors()
         self._dead[: len(dead)] = np.maximum(dead, config.twin.detector_dead_slots)
+        # Of a click in each of the last slots of a step: the dead slots that lie in the next step.
+        self._late = self._dead * (self._dead + 1) / 2
         cosine, sine = np.cos(phases), np.sin(phases)
         one, zero = np.ones(len(phases)), np.zeros(len(phases))
         design = np.concatenate(
@@ -113,7 +117,8 @@ class _Fit:
         `counts` are [set, bin, detector].
         """
         used = counts[:, self.bins].astype(np.float64)
-        live = np.maximum(self._slots - self._dead * used, used + 1)
+        late = self._late * np.einsum("ij,sjd->sid", self._runs_over, counts)
+        live = np.maximum(self._slots - self._dead * used + late, used + 1)
         silent = 1 - used / live
         # A count of 0 has an error too.
         light, noise = _by_node(-np.log(silent)), _by_node(np.maximum(used, 1) / (live**2 * silent))

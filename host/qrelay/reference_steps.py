@@ -27,6 +27,8 @@ class ReferenceSteps:
     """Bin of each entry of the step list."""
     slots: tuple[int, ...]
     """Slots of a frame in each bin."""
+    runs_over: NDArray[np.float64]
+    """[bin, other]: steps of a bin where both are it, less those that follow a step of the other within a segment."""
 
     @classmethod
     def of(cls, config: RunConfig) -> "ReferenceSteps":
@@ -35,11 +37,15 @@ class ReferenceSteps:
         steps = tuple(dict.fromkeys(listed))
         bin_of_step = tuple(steps.index(step) for step in listed)
         slots = np.zeros(len(steps), np.int64)
+        runs_over = np.zeros((len(steps), len(steps)))
         for segment in config.frame.segments:
             if segment.kind == "reference":
                 step = np.arange(segment.slots) // config.frame.step_slots % len(listed)
                 slots += np.bincount(np.asarray(bin_of_step)[step], minlength=len(steps))
-        return cls(steps, bin_of_step, tuple(slots.tolist()))
+                order = np.asarray(bin_of_step)[step[:: config.frame.step_slots]]
+                np.add.at(runs_over, (order, order), 1)
+                np.subtract.at(runs_over, (order[1:], order[:-1]), 1)
+        return cls(steps, bin_of_step, tuple(slots.tolist()), runs_over)
 
     def table(self) -> list[int]:
         """Entries of the receiver's step list: the phase is the bin."""

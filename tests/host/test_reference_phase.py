@@ -87,9 +87,9 @@ def test_phase_and_visibility_within_their_errors():
 
 
 @pytest.mark.parametrize("where", ["receiver", "twin"])
-@pytest.mark.parametrize("dead_slots", [0, 9])
+@pytest.mark.parametrize("dead_slots", [0, 9, 40])
 def test_bright_light_and_dead_time_do_not_lower_the_visibility(dead_slots, where):
-    """Uncorrected counts show 0.95 at dead time 0 as 0.94 and at 9 slots as 0.85."""
+    """Uncorrected counts show 0.95 at dead time 0 as 0.94 and at 9 slots as 0.85; 40 slots reach into the next step."""
     random = np.random.default_rng(9)
     drawn = np.array([clicks(random, random.uniform(-3, 3, 2), dead_slots=dead_slots) for _ in range(100)])
     table = {"receiver": ("dead_slots = 0", f"dead_slots = {dead_slots}")}
@@ -98,7 +98,7 @@ def test_bright_light_and_dead_time_do_not_lower_the_visibility(dead_slots, wher
     result = reference_result(config(**table), manifest(), [records(drawn, ends(100))])
     for node in ("m1", "m2"):
         error = result[f"visibility_{node}_std"]
-        assert abs(result[f"visibility_{node}"] - 0.95) < 4 * error < 0.01
+        assert abs(result[f"visibility_{node}"] - 0.95) < 4 * error < 0.016
 
 
 def test_the_model_of_the_visibility_is_that_of_the_twins_light():
@@ -216,6 +216,8 @@ def test_bins_follow_the_steps():
     assert steps.bin_of_step == (0, 1, 2, 1)
     assert steps.slots == (300 + 80, 600, 300)
     assert steps.table() == [3, 3 | 1 << 3, 3 | 2 << 3, 3 | 1 << 3]
+    # In order 0, 1, 2, 1, 0.
+    assert steps.runs_over.tolist() == [[2, -1, 0], [-1, 2, -1], [0, -1, 1]]
 
 
 def test_run_file_errors():
