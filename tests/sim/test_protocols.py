@@ -157,7 +157,7 @@ def test_finite_key_tends_to_the_asymptotic_one(name):
     assert least * endless < rates[-1] < most * endless
 
 
-@pytest.mark.parametrize("name", PROTOCOLS.keys() - {"decoy-bb84"})
+@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "decoy-bb84"])
 def test_a_key_rests_on_as_many_bounds_as_share_its_failure_probability(name, monkeypatch):
     """Bounds of different counts, or in different directions. Decoy BB84 has the count of its source."""
     used = {}
