@@ -161,9 +161,12 @@ class Collector:
 
     def take_what_is_here(self) -> None:
         """Record what the host has received already, without asking a station. Raises RunFolderError."""
+        self._thread.submit(self._take_all_here).result()
+
+    def _take_all_here(self) -> None:
         for station in self._boards:
             for kind in RecordKind:
-                self._take(station, kind)
+                self._take_here(station, kind)
 
     def _keep(self, station: str, kind: RecordKind, records: RecordArray) -> None:
         try:
