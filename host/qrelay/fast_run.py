@@ -7,7 +7,6 @@ choice keys to the records and counters, is written as a run on boards writes it
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from .alignment import Alignment, align
 from .bench import describe_identity
 from .choice_keys import ChoiceKey, make_choice_keys
 from .config import STATIONS, RunConfig
-from .configure import COUNTED_KINDS, audit_slot, detector_trims
+from .configure import COUNTED_KINDS, detector_trims
 from .errors import ConfigError, RunError, RunFolderError
 from .extras import how_to_get
 from .frame import FrameLayout
@@ -30,6 +29,7 @@ from .protocol.registers import DETECTORS, LINES
 from .protocol.units import DEFAULT_SLOT_RATE_HZ, FINES_PER_SLOT, SLOTS_PER_BLOCK
 from .record_arrays import unpack_records
 from .run_folder import RunFolder
+from .run_manifest import alignment_entry
 
 if TYPE_CHECKING:
     from qrelay_sim.fast import FastRelay, Part
@@ -179,13 +179,7 @@ class FastRun:
             "clock_warnings": [],
             "injected_phase_rad": self._drift.phases() if self.config.twin.phase_drift_rad_per_ms else None,
             "injected_source": self._drift.source(self.config),
-            "alignment": {
-                "first_slot": alignment.first_slot,
-                "end_slot": alignment.end_slot,
-                "audit_slot": audit_slot(alignment),
-                "detector_delay_slots": list(alignment.detector_delay_slots),
-                "stations": {name: asdict(timing) for name, timing in alignment.stations.items()},
-            },
+            "alignment": alignment_entry(alignment),
             "keys": {
                 name: {"source": "host", "file": f"{name}.choice-key", "nonce": key.nonce, "stream": key.stream}
                 for name, key in self.keys.items()

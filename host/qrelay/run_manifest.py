@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .alignment import Alignment
 from .audit import AuditReport
 from .bench import Bench, describe_identity
 from .choice_keys import SENDERS
@@ -17,7 +18,7 @@ from .protocol import PROTOCOL_HASH
 if TYPE_CHECKING:
     from .run import Run
 
-__all__ = ["run_manifest"]
+__all__ = ["alignment_entry", "run_manifest"]
 
 
 def run_manifest(run: Run, bench: Bench, audits: dict[str, AuditReport | None]) -> dict[str, Any]:
@@ -39,13 +40,7 @@ def run_manifest(run: Run, bench: Bench, audits: dict[str, AuditReport | None]) 
         "subtract_tdc_offsets": run.config.receiver.subtract_tdc_offsets,
         "clock_warnings": bench.warnings(),
         "injected_phase_rad": _injected_phase(run, bench),
-        "alignment": {
-            "first_slot": alignment.first_slot,
-            "end_slot": alignment.end_slot,
-            "audit_slot": audit_slot(alignment),
-            "detector_delay_slots": list(alignment.detector_delay_slots),
-            "stations": {name: asdict(timing) for name, timing in alignment.stations.items()},
-        },
+        "alignment": alignment_entry(alignment),
         "keys": {
             name: run.board_senders[name].manifest(f"{name}.draws", alignment.first_slot + run.slots_done)
             if name in run.board_senders
@@ -73,6 +68,17 @@ def run_manifest(run: Run, bench: Bench, audits: dict[str, AuditReport | None]) 
         "seconds": run.seconds,
         "stopped_by_hand": run.stopped,
         "trouble": run.trouble,
+    }
+
+
+def alignment_entry(alignment: Alignment) -> dict[str, Any]:
+    """Where the run begins and ends, and how its stations stand to each other."""
+    return {
+        "first_slot": alignment.first_slot,
+        "end_slot": alignment.end_slot,
+        "audit_slot": audit_slot(alignment),
+        "detector_delay_slots": list(alignment.detector_delay_slots),
+        "stations": {name: asdict(timing) for name, timing in alignment.stations.items()},
     }
 
 
