@@ -88,6 +88,7 @@ class Run:
         """Slot up to which all stations were known to run, if one stopped by itself."""
         self.slots_done = 0
         self.seconds = 0.0
+        self._started_at_s = 0.0
 
     def configure(self) -> None:
         """Load registers, tables and keys of all stations; those that do not get a key from here make their own."""
@@ -109,6 +110,7 @@ class Run:
         for name, board in self.boards.items():
             board.arm()
             self._wait_for(name, State.ARMED, "it does not arm")
+        self._started_at_s = time.monotonic()  # before the answers, while slots already pass
         self.boards[self.config.stations.master].start()
         for name, board in self.boards.items():
             self._wait_for(name, State.RUNNING | State.FINISHED, "it did not see the start pulse", any_of=True)
@@ -118,7 +120,7 @@ class Run:
 
     def collect(self, on_progress: Callable[[Progress], None], stop: threading.Event) -> None:
         """Take records until the run is over or `stop` is set. Ends early, with `trouble`, if a station is lost."""
-        began = moved = time.monotonic()
+        moved = time.monotonic()
         last_slot = 0
         try:
             while not stop.is_set():
@@ -131,7 +133,7 @@ class Run:
                 if slot != last_slot:
                     moved, last_slot = now, slot
                 self.slots_done = done = max(self.slots_done, slot - self.alignment.first_slot)
-                self.seconds = now - began
+                self.seconds = now - self._started_at_s
                 self._latch_counters()
                 if self.histograms is not None:
                     self.histograms.keep_up()

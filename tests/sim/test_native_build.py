@@ -19,8 +19,9 @@ import qrelay.bench
 from qrelay.config import parse_config
 from qrelay.demo_config import demo_text
 from qrelay.errors import RunError
-from qrelay_sim.twin import native
-from qrelay_sim.twin.native import BuildError, build_library, compiler, source_fingerprint
+from qrelay_sim.twin import compilation, native
+from qrelay_sim.twin.compilation import BuildError, compiler
+from qrelay_sim.twin.native import build_library, source_fingerprint
 
 TWIN = Path(native.__file__).parent
 
@@ -55,11 +56,14 @@ def tools(monkeypatch, tmp_path):
     commands = []
 
     def run(command, cwd, what, environment=None):
+        if "--version" in command:
+            return "clang version 99.0"
         commands.append(command)
         if "-o" in command:
             Path(command[command.index("-o") + 1]).write_bytes(b"a library")
+        return ""
 
-    monkeypatch.setattr(native, "_run", run)
+    monkeypatch.setattr(compilation, "run_tool", run)
     monkeypatch.setattr(native, "_station_verilog", lambda chains: "module station; endmodule\n")
     monkeypatch.setattr(native, "ctypes", SimpleNamespace(CDLL=Path))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))  # a fault must not reach the cache of who runs the tests
@@ -119,6 +123,78 @@ def test_a_system_compiler_goes_before_ziglang_and_cxx_before_both(no_compiler, 
     assert compiler() == [str(tmp_path / "bin" / "g++")]
 
 
+# -- the profile -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gcc(tools, monkeypatch):
+    """The stand-in says that it is GCC, and compiles two files of Verilator's: one for each clock, one for once."""
+    run = compilation.run_tool
+
+    def gcc_run(command, cwd, what, environment=None):
+        if "--version" in command:
+            return "g++ 99.0\nCopyright (C) Free Software Foundation, Inc."
+        if what == "Verilator":
+            (cwd / "obj").mkdir()
+            for name in ("Vstation__0.cpp", "Vstation__0__Slow.cpp"):
+                (cwd / "obj" / name).write_text("")
+        if what == "the training run":
+            (library,) = Path(environment["QRELAY_CACHE"]).glob("*.so")
+            assert library.name == f"station-{source_fingerprint()}.so"  # which that run will find, and not build
+            assert library.read_bytes() == b"a library"
+        return run(command, cwd, what, environment)
+
+    monkeypatch.setattr(compilation, "run_tool", gcc_run)
+    return tools
+
+
+def _profiled(commands, flag):
+    """Files that are compiled with a flag of the profile, by their names."""
+    found = [command for command in commands if "-c" in command and any(part.startswith(flag) for part in command)]
+    return sorted(Path(command[command.index("-c") + 1]).name for command in found)
+
+
+def test_gcc_compiles_by_the_counts_of_a_short_run(gcc):
+    """What runs at each clock is compiled twice, what runs once is not; both libraries are linked with all of it."""
+    said = []
+    build_library(said.append)
+    often = ["Vstation__0.cpp", "harness.cpp", "verilated.cpp", "verilated_threads.cpp"]
+    assert _profiled(gcc, "-fprofile-generate=") == _profiled(gcc, "-fprofile-use=") == often
+    slow = [command for command in gcc if "-c" in command and "-O0" in command]
+    assert [Path(command[command.index("-c") + 1]).name for command in slow] == ["Vstation__0__Slow.cpp"]
+    linked = [command for command in gcc if "-shared" in command]
+    assert [sum(part.endswith(".o") for part in command) for command in linked] == [5, 5]
+    places = [
+        next(i for i, command in enumerate(gcc) if any(part.startswith(flag) for part in command))
+        for flag in ("-fprofile-generate=", "demo", "-fprofile-use=")
+    ]
+    assert places == sorted(places)
+    assert said[3:] == ["twin: a short run, to see where its time goes", "twin: compiling again by what was seen"]
+
+
+def test_a_short_run_that_fails_leaves_the_profile_out(gcc, monkeypatch):
+    run = compilation.run_tool
+
+    def fail_to_train(command, cwd, what, environment=None):
+        if what == "the training run":
+            raise BuildError("the training run failed with exit code 1:\nmuch more")
+        return run(command, cwd, what, environment)
+
+    monkeypatch.setattr(compilation, "run_tool", fail_to_train)
+    said = []
+    assert build_library(said.append).read_bytes() == b"a library"
+    assert _profiled(gcc, "-fprofile-use=") == []
+    assert said[4:] == [
+        "twin: that run failed, so the compiler has to guess: much more",
+        "twin: compiling again without",
+    ]
+
+
+def test_with_chains_nothing_is_counted(gcc):
+    build_library(chains=True)
+    assert _profiled(gcc, "-fprofile") == []
+
+
 # -- the key of the cache --------------------------------------------------------------------------------------------
 
 
@@ -139,7 +215,7 @@ def sources(monkeypatch, tmp_path):
     "name",
     [
         *("gateware/qrelay_gateware/station.py", "protocol/registers.py", "twin/native.py", "twin/harness.cpp"),
-        *("twin/chain.h", "twin/sdram.h", "twin/identity.py", "twin/pins.py"),
+        *("twin/chain.h", "twin/sdram.h", "twin/identity.py", "twin/pins.py", "twin/compilation.py"),
     ],
 )
 def test_a_changed_source_has_another_key(sources, name):
@@ -181,14 +257,14 @@ def test_other_tools_flags_and_pads_have_another_key(monkeypatch, setting):
     if setting in ("amaranth", "verilator"):
         monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0" if name == setting else version(name))
     elif setting == "compiler":
-        monkeypatch.setattr(native, "compiler", lambda: ["another"])
+        monkeypatch.setattr(compilation, "compiler", lambda: ["another"])
     elif setting == "pads":
         monkeypatch.setattr(native, "PAD_WORDS", native.PAD_WORDS + 1)
     elif setting == "processor":
         monkeypatch.setattr(native, "_processor", lambda: "flags : sse")
     else:
-        name = "_COMPILER_FLAGS" if setting == "compiler flag" else "_VERILATOR_FLAGS"
-        monkeypatch.setattr(native, name, (*getattr(native, name), "-g"))
+        module, name = (compilation, "COMPILER_FLAGS") if setting == "compiler flag" else (native, "_VERILATOR_FLAGS")
+        monkeypatch.setattr(module, name, (*getattr(module, name), "-g"))
     assert source_fingerprint() != before
 
 
@@ -279,7 +355,7 @@ def test_a_failed_build_leaves_nothing_that_is_taken_for_a_library(tools, monkey
         raise BuildError(f"{what} failed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(native, "_run", fail)
+        patch.setattr(compilation, "run_tool", fail)
         with pytest.raises(BuildError, match="Verilator failed"):
             build_library()
     assert not list((tmp_path / "cache").glob("*.so"))

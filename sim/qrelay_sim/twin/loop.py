@@ -41,7 +41,7 @@ EMITTERS = ("alice", "bob", "source")
 STATIONS = (*EMITTERS, "receiver")
 
 _IDLE_WORDS = 512
-_BUSY_WORDS = 4096
+_BUSY_WORDS = 8192
 _IDLE_WAIT_S = 0.01
 _START_BINS = 0b0111_1000
 """The start pulse rises in bin 3, away from the edge of the word."""

@@ -11,21 +11,20 @@ import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qrelay.extras import how_to_get
 from qrelay.twin_settings import PAD_WORDS
 
-__all__ = ["BuildError", "build_library", "compiler", "source_fingerprint"]
+from . import compilation
+from .compilation import BuildError, Progress
 
-Progress = Callable[[str], None]
+__all__ = ["BuildError", "build_library", "source_fingerprint"]
 
 _VERILATOR_FLAGS = (
     "--cc",
@@ -48,44 +47,8 @@ _VERILATOR_FLAGS = (
     "--output-split-cfuncs",
     "500",
 )
-_COMPILER_FLAGS = (
-    "-std=c++17",
-    "-fPIC",
-    "-DVL_IGNORE_UNKNOWN_ARCH",
-    "-DVERILATOR=1",
-    "-fno-semantic-interposition",
-    "-fno-sanitize=undefined",  # which Zig asks for where nothing is optimised
-)
-_FAST_LEVEL, _SLOW_LEVEL = "-O2", "-O0"
-"""Verilator keeps apart what runs only once, which takes the compiler longest to optimise."""
 _LOCK_POLL_S = 0.1
-_FOR_THIS_PROCESSOR = ("-march=native",) if platform.machine() in ("x86_64", "AMD64") else ()
-"""An eighth faster. A library in a cache that several machines mount is of those with the same processor."""
-
-
-class BuildError(RuntimeError):
-    """The native library cannot be built; the message says what is missing and how to get it."""
-
-
-def compiler() -> list[str]:
-    """Command of a C++ compiler: $CXX, then the system's, then the ziglang wheel's. Raises BuildError if none."""
-    if named := os.environ.get("CXX", "").split():
-        if shutil.which(named[0]) is None:
-            raise BuildError(f"CXX names the compiler {named[0]!r}, which was not found; correct CXX or leave it unset")
-        return named
-    for name in ("g++", "clang++", "c++"):
-        if found := shutil.which(name):
-            return [found]
-    if importlib.util.find_spec("ziglang") is not None:
-        return [sys.executable, "-m", "ziglang", "c++"]
-    raise BuildError(
-        "no C++ compiler found for the digital twin; install one (Debian: apt-get install g++) or `pip install ziglang`"
-    )
-
-
-def _compiler_name() -> str:
-    command = compiler()
-    return "ziglang" if "ziglang" in command else Path(command[0]).name
+_TRAINING_SLOTS = 2_000_000
 
 
 def _package(name: str) -> Path:
@@ -102,7 +65,7 @@ def source_fingerprint() -> str:
         folder = _package(package)
         for path in sorted(folder.rglob("*.py")):
             digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    for name in ("native.py", "harness.cpp", "chain.h", "sdram.h", "identity.py", "pins.py"):
+    for name in ("native.py", "compilation.py", "harness.cpp", "chain.h", "sdram.h", "identity.py", "pins.py"):
         digest.update(Path(__file__).with_name(name).read_bytes())
     for distribution in ("amaranth", "verilator"):
         try:
@@ -110,8 +73,8 @@ def source_fingerprint() -> str:
         except importlib.metadata.PackageNotFoundError:
             raise BuildError(f"package {distribution} is missing; {how_to_get('gateware')}") from None
     digest.update(str(PAD_WORDS).encode())  # goes into the identity block of stations with carry chains
-    flags = [*_VERILATOR_FLAGS, *_COMPILER_FLAGS, *_FOR_THIS_PROCESSOR]
-    digest.update(" ".join([*flags, *compiler(), _processor()]).encode())
+    flags = [*_VERILATOR_FLAGS, *compilation.COMPILER_FLAGS]
+    digest.update(" ".join([*flags, *compilation.compiler(), _processor()]).encode())
     return digest.hexdigest()[:24]
 
 
@@ -128,19 +91,6 @@ def _cache() -> Path:
     if named := os.environ.get("QRELAY_CACHE"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qrelay"
-
-
-def _run(command: list[str], cwd: Path, what: str, environment: dict[str, str] | None = None) -> None:
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL
-        )
-    except FileNotFoundError:
-        raise BuildError(f"{what}: {command[0]} was not found") from None
-    except subprocess.TimeoutExpired:
-        raise BuildError(f"{what} took more than 15 minutes; is the machine short of memory?") from None
-    if done.returncode:
-        raise BuildError(f"{what} failed with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
 def _station_verilog(chains: bool) -> str:
@@ -164,6 +114,10 @@ def _station_verilog(chains: bool) -> str:
     return str(verilog.convert(top, name="station", ports=ports, emit_src=False, strip_internal_attrs=True))
 
 
+def _library_name(chains: bool) -> str:
+    return f"station{'-tdc' if chains else ''}-{source_fingerprint()}.so"
+
+
 def _build(out: Path, progress: Progress, chains: bool) -> None:
     verilator = _package("verilator")
     with tempfile.TemporaryDirectory(prefix="qrelay-twin-") as folder:
@@ -175,9 +129,15 @@ def _build(out: Path, progress: Progress, chains: bool) -> None:
         progress("twin: Verilator")
         environment = os.environ | {"VERILATOR_ROOT": str(verilator)}
         binary = str(verilator / "bin" / "verilator_bin")
-        _run([binary, *_VERILATOR_FLAGS, "-Mdir", "obj", "station.v"], work, "Verilator", environment)
-        progress(f"twin: compiling with {_compiler_name()} (once; cached afterwards)")
-        library = _compile(work, verilator / "include", chains)
+        compilation.run_tool([binary, *_VERILATOR_FLAGS, "-Mdir", "obj", "station.v"], work, "Verilator", environment)
+        library = compilation.compile_library(
+            work,
+            verilator / "include",
+            progress,
+            defines=("-DQRELAY_TDC",) if chains else (),
+            # With chains most of the time is that of their model.
+            train=None if chains else _train,
+        )
         partial = out.with_suffix(f".{os.getpid()}.part")
         try:
             shutil.copy(library, partial)
@@ -188,25 +148,14 @@ def _build(out: Path, progress: Progress, chains: bool) -> None:
             raise _no_cache(out.parent, error) from error
 
 
-def _compile(work: Path, include: Path, chains: bool) -> Path:
-    """Compile what Verilator wrote, and the harness, as many files at once as there are processors."""
-    # The longest first, so that none of them is alone at the end.
-    sources = sorted((work / "obj").glob("*.cpp"), key=lambda source: source.stat().st_size, reverse=True)
-    sources += [work / "harness.cpp", *(include / name for name in ("verilated.cpp", "verilated_threads.cpp"))]
-    flags = [*_COMPILER_FLAGS, *_FOR_THIS_PROCESSOR, *(("-DQRELAY_TDC",) if chains else ())]
-    flags += [f"-I{work / 'obj'}", f"-I{include}", f"-I{include / 'vltstd'}"]
-
-    def compile_one(source: Path) -> str:
-        level = _SLOW_LEVEL if source.stem.endswith("__Slow") else _FAST_LEVEL
-        made = str(work / f"{source.stem}.o")
-        _run([*compiler(), *flags, level, "-c", str(source), "-o", made], work, "compiler")
-        return made
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, sources))
-    library = work / "station.so"
-    _run([*compiler(), "-shared", *objects, "-o", str(library), "-lpthread"], work, "linker")
-    return library
+def _train(counting: Path) -> None:
+    """Let a short demonstration run on a library that counts, in a process whose end writes the counts."""
+    cache = counting.with_name("cache")
+    cache.mkdir()
+    shutil.copy(counting, cache / _library_name(chains=False))
+    command = [sys.executable, "-P", "-m", "qrelay", "demo", "--slots", str(_TRAINING_SLOTS), "--json"]
+    environment = os.environ | {"QRELAY_CACHE": str(cache)}
+    compilation.run_tool([*command, "--output", str(cache)], Path.cwd(), "the training run", environment)
 
 
 def _no_cache(folder: Path, error: OSError) -> BuildError:
@@ -257,7 +206,7 @@ def build_library(progress: Progress = lambda _: None, *, chains: bool = False) 
     BuildError
         A tool is missing or failed, or the cache cannot be used; the message says which and what to do.
     """
-    path = _cache() / f"station{'-tdc' if chains else ''}-{source_fingerprint()}.so"
+    path = _cache() / _library_name(chains)
     if not path.exists():
         with _only_one(path.with_suffix(".lock"), progress):
             if not path.exists():
