@@ -56,6 +56,8 @@ IDENTITY = Identity(
 )
 
 NOTHING = State(0)
+_DRAWN_AT_ONCE = 1 << 20
+"""Slots."""
 
 
 class FakeStation:
@@ -277,6 +279,8 @@ class FakeRelay:
         receiver = self.stations["receiver"]
         self._start = receiver.get("timebase.start_slot")
         self._length = receiver.get("timebase.length")
+        self._drawn = self._start
+        self._due = []
         self._model = ClickModel(self._settings.relay_parameters())
         self._streams = {}
         self._levels = {}
@@ -323,14 +327,27 @@ class FakeRelay:
                     self._state(name, on=State.FINISHED, off=State.RUNNING)
 
     def _announce(self, first, slots):
+        """Send the successes of some slots, which do not depend on how many are asked for at a time."""
+        while self._drawn < first + slots:
+            self._due.append(self._draw(self._drawn))
+            self._drawn += _DRAWN_AT_ONCE
+        due = np.concatenate(self._due)
+        sent, later = np.split(due, [np.searchsorted(due["slot"], first + slots)])
+        self._due = [later]
+        receiver = self.stations["receiver"]
+        for code, number in enumerate(np.bincount(sent["outcome"], minlength=5)[1:], start=1):
+            receiver.put(f"counters.outcome_{code}", receiver.get(f"counters.outcome_{code}") + int(number))
+        receiver.send_records(RecordKind.SUCCESS, pack_records(sent, RecordKind.SUCCESS))
+
+    def _draw(self, first):
         """Draw successes by thinning: candidates at the largest gain, kept as their own settings and phases say."""
         photons = np.array(self._settings.level_photon_numbers())
         same, opposite = self._model.pattern_coefficients(photons[:, None], photons[None, :])
         constant = same[..., SAME_SIGN].sum(-1), same[..., OPPOSITE_SIGN].sum(-1)
         swing = opposite[..., SAME_SIGN].sum(-1), opposite[..., OPPOSITE_SIGN].sum(-1)
         largest = float((constant[0] + constant[1]).max())
-        count = self._random.binomial(slots, largest)
-        candidates = np.unique(self._random.integers(first, first + slots, count))
+        count = self._random.binomial(_DRAWN_AT_ONCE, largest)
+        candidates = np.unique(self._random.integers(first, first + _DRAWN_AT_ONCE, count))
         table = sender_lines([0, 1, 2])
         assert np.array_equal(table, np.array(self.stations["alice"].table("lines"), np.uint16))
         a, phase_a = self._streams["alice"].at(candidates)
@@ -343,13 +360,10 @@ class FakeRelay:
         port = self._random.integers(0, 2, len(candidates))
         outcome = np.choose(sign, [np.where(port, 4, 1), np.where(port, 3, 2), 0])
         kept = outcome > 0
-        receiver = self.stations["receiver"]
-        for code, number in enumerate(np.bincount(outcome[kept], minlength=5)[1:], start=1):
-            receiver.put(f"counters.outcome_{code}", receiver.get(f"counters.outcome_{code}") + int(number))
         records = np.zeros(int(kept.sum()), DTYPES[RecordKind.SUCCESS])
         records["slot"], records["outcome"] = candidates[kept], outcome[kept]
         records["pattern"] = np.array([0, 0b0101, 0b1001, 0b0110, 0b1010])[outcome[kept]]
-        receiver.send_records(RecordKind.SUCCESS, pack_records(records, RecordKind.SUCCESS))
+        return records
 
 
 def click_words(slots, detectors, fines):
