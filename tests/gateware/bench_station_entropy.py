@@ -4,8 +4,8 @@ import math
 
 import cocotb
 import numpy as np
-from bench_station import IDENTITY, QUANTUM
 from station_bench import StationBench
+from station_plan import IDENTITY, QUANTUM
 
 from qrelay.choices import ChoiceStream
 from qrelay.protocol.choice import PHASE_BITS, PHASES
