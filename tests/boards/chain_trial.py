@@ -13,6 +13,7 @@ from amaranth.hdl import Cat, ClockDomain, ClockSignal, Instance, Module, Signal
 from amaranth.lib.cdc import FFSynchronizer
 
 from qrelay.protocol.tdc import TAPS
+from qrelay_boards.build import PLACER
 from qrelay_boards.chain_check import broken_chains
 from qrelay_boards.ecp5_ram_registers import absorb_output_registers
 from qrelay_boards.ecp5_tdc import BLACK_BOX, CARRY_CELL, UNSEAL, CarryChain, FreeOscillator
@@ -125,6 +126,7 @@ def place_and_route(folder, device, seed=1):
             *device,
             *("--json", "top.json", "--lpf", "top.lpf", "--lpf-allow-unconstrained", "--textcfg", "top.config"),
             *("--seed", str(seed), "--report", "report.json", "--write", "placed.json", "--timing-allow-fail"),
+            *PLACER,
         ],
         folder,
         "nextpnr.log",
