@@ -47,14 +47,20 @@ CORNERS = {
 FREE_PPB = 550_046
 
 
-# All of a ButterStick but the UART is in its build with USB, all of a ULX3S in that with the SDRAM.
-BUILDS = [(name, False) for name in PINS if name not in ("butterstick-85f", "ulx3s-85f")] + [("ulx3s-85f", True)]
+# All of an ECPIX-5 or ButterStick but the UART is in its build with USB, all of a ULX3S in that with SDRAM and rings.
+BUILDS = [
+    ("ulx3s-85f", True, False),
+    ("ulx3s-85f-sdram", False, True),
+    ("ecpix5-85f-usb", False, False),
+    ("butterstick-85f-usb", False, False),
+    ("orangecrab-85f", False, False),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "free_running"), BUILDS)
-def test_build(tmp_path, name, free_running):
-    board = boards()[name]
+@pytest.mark.parametrize(("name", "free_running", "rings"), BUILDS)
+def test_build(tmp_path, name, free_running, rings):
+    board = with_rings(boards()[name]) if rings else boards()[name]
     said = []
     result = build(
         board,
@@ -69,7 +75,9 @@ def test_build(tmp_path, name, free_running):
     assert manifest["bitstream_sha256"] == hashlib.sha256(result.bitstream.read_bytes()).hexdigest()
     assert f"{bitstream_build_id(result.bitstream):016x}" == manifest["build_id"]
     assert manifest["clock_plan"]["external"] is not free_running
-    assert ("free-running" in result.bitstream.name) is free_running
+    assert manifest["rings"] == (list(RING_LENGTHS) if rings else [])
+    marks = ("-free-running" if free_running else "") + ("-rings" if rings else "")
+    assert result.bitstream.name == f"qrelay-{name}{marks}.bit"
     assert manifest["clock_plan"]["error_ppb"] == (FREE_PPB if free_running else 0)
     assert any("internal clock" in line for line in said) is free_running
     assert result.bitstream.stat().st_size > 50_000
@@ -213,13 +221,3 @@ def test_broken_ring_fails(tmp_path):
     board = dataclasses.replace(with_rings(BOARD), rings=(*RING_LENGTHS, 19))
     with pytest.raises(TimingError, match=r"^ring 8 has 0 of its 19 inverters in the netlist$"):
         build(board, out_dir=tmp_path, **SMALL)
-
-
-@pytest.mark.slow
-def test_build_with_rings(tmp_path):
-    board = with_rings(BOARD)
-    result = build(board, out_dir=tmp_path, **SMALL)
-    manifest = json.loads(result.manifest.read_text())
-    assert manifest["passed"]
-    assert manifest["rings"] == list(RING_LENGTHS)
-    assert result.bitstream.name == "qrelay-ulx3s-85f-rings.bit"

@@ -13,23 +13,49 @@ def resolve(component, name):
 
 
 def step_words(component, inputs, outputs, *, config=None, tables=None):
-    """Outputs per word for the inputs per word.
+    """Outputs per word for the inputs per word, of a component that is made for this alone; see `Stepper.step`."""
+    return Stepper(component).step(inputs, outputs, config=config, tables=tables)
 
-    `inputs` maps port names to a column of integers (all of one length), `outputs` names ports. `config` is set once;
-    `tables` maps table ports to lists of entries, written before the first word. Outputs are taken in the word of the
-    inputs, so what depends on them without a register shows at once.
+
+class Stepper:
+    """Steps one component through any number of cases, each from the state after configuration.
+
+    To make the simulator of a large block takes longer than to step it through a few hundred words.
     """
-    columns = {name: [int(value) for value in column] for name, column in inputs.items()}
-    words = len(next(iter(columns.values())))
-    assert all(len(column) == words for column in columns.values())
-    ports = {name: resolve(component, name) for name in columns}
-    results = {name: [] for name in outputs}
 
-    async def bench(ctx):
+    def __init__(self, component):
+        self.component = component
+        self.simulator = None
+        self.case = None
+
+    def step(self, inputs, outputs, *, config=None, tables=None):
+        """Outputs per word for the inputs per word.
+
+        `inputs` maps port names to a column of integers (all of one length), `outputs` names ports. `config` is set
+        once; `tables` maps table ports to lists of entries, written before the first word. Outputs are taken in the
+        word of the inputs, so what depends on them without a register shows at once.
+        """
+        columns = {name: [int(value) for value in column] for name, column in inputs.items()}
+        words = len(next(iter(columns.values())))
+        assert all(len(column) == words for column in columns.values())
+        results = {name: [] for name in outputs}
+        self.case = columns, words, results, config, tables or {}
+        if self.simulator is None:
+            self.simulator = Simulator(self.component)
+            self.simulator.add_clock(1e-6)
+            self.simulator.add_testbench(self._bench)
+        else:
+            self.simulator.reset()
+        self.simulator.run()
+        return results
+
+    async def _bench(self, ctx):
+        columns, words, results, config, tables = self.case
+        ports = {name: resolve(self.component, name) for name in [*columns, *results]}
         if config is not None:
-            ctx.set(component.config, config)
-        for name, entries in (tables or {}).items():
-            port = getattr(component, name)
+            ctx.set(self.component.config, config)
+        for name, entries in tables.items():
+            port = getattr(self.component, name)
             ctx.set(port.enable, 1)
             for address, value in enumerate(entries):
                 ctx.set(port.address, address)
@@ -43,12 +69,6 @@ def step_words(component, inputs, outputs, *, config=None, tables=None):
                 if column[word] != present[name]:
                     present[name] = column[word]
                     ctx.set(ports[name], column[word])
-            for name in outputs:
-                results[name].append(ctx.get(resolve(component, name)))
+            for name, column in results.items():
+                column.append(ctx.get(ports[name]))
             await ctx.tick()
-
-    simulator = Simulator(component)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
-    return results
