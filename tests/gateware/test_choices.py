@@ -21,7 +21,7 @@ def simulate(ticks, draws, thresholds, enable):
         "draws": [sum(int(draw) << 16 * lane for lane, draw in enumerate(four)) for four in draws],
     }
     config = {"enable": enable} | {f"threshold_{k}": t for k, t in enumerate(thresholds, 1)}
-    seen = step_words(ChoiceMapper(), columns, ["choices", "tick_out"], config=config)
+    seen = step_words(ChoiceMapper, columns, ["choices", "tick_out"], config=config)
     assert seen["choices"][LATENCY:] == expected_words(ticks, draws, thresholds, enable)[:-LATENCY]
     assert seen["tick_out"][LATENCY:] == columns["tick"][:-LATENCY]
     assert seen["choices"][:LATENCY] == seen["tick_out"][:LATENCY] == [0] * LATENCY

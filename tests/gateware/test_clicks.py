@@ -82,12 +82,12 @@ CASES = list(click_cases())
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_clicks_equal_the_model(case):
-    case.check(step_words(ClickRecords(), case.inputs, case.outputs))
+    case.check(step_words(ClickRecords, case.inputs, case.outputs))
 
 
 @pytest.mark.parametrize("case", SUCCESS_CASES, ids=str)
 def test_successes_equal_the_model(case):
-    case.check(step_words(SuccessRecords(), case.inputs, case.outputs))
+    case.check(step_words(SuccessRecords, case.inputs, case.outputs))
 
 
 @pytest.mark.cocotb

@@ -160,7 +160,7 @@ CASES = list(cases())
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_equals_the_model(case):
-    case.check(step_words(Counters(), case.inputs, case.outputs))
+    case.check(step_words(Counters, case.inputs, case.outputs))
 
 
 @pytest.mark.cocotb
@@ -174,7 +174,7 @@ def test_a_latch_within_a_round_is_not_seen():
         "latch": at(200, 50, 50 + Counters.round_words - 1).astype(int).tolist(),
         "copies.address": [0] * 200,
     }
-    seen = step_words(Counters(), inputs, ("copies.value",))
+    seen = step_words(Counters, inputs, ("copies.value",))
     assert seen["copies.value"][-1] == 4 * 50
 
 

@@ -61,7 +61,7 @@ CASES = list(cases())
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_equals_the_model(case):
-    case.check(step_words(FrameRecords(), case.inputs, case.outputs))
+    case.check(step_words(FrameRecords, case.inputs, case.outputs))
 
 
 @pytest.mark.cocotb

@@ -96,7 +96,7 @@ CASES = list(cases())
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_health_equals_the_model(case):
-    case.check(step_words(HealthTests(), case.inputs, case.outputs))
+    case.check(step_words(HealthTests, case.inputs, case.outputs))
 
 
 def test_what_is_near_a_restart_is_lost_not_mixed():
@@ -109,7 +109,7 @@ def test_what_is_near_a_restart_is_lost_not_mixed():
         "repetition_cutoff": [20] * words,
         "proportion_cutoff": [1024] * words,
     }
-    seen = step_words(HealthTests(), inputs, SEEN)
+    seen = step_words(HealthTests, inputs, SEEN)
     assert seen["repetition_failed"][20 + 1 :] == [0] * (words - 21)
     assert 0 < seen["longest_run"][-1] < 20
     assert seen["samples"][21] == 0

@@ -17,9 +17,8 @@ from qrelay_sim.golden.timebase import word_phase
 
 def simulate(case, settings=None):
     """Pins per word and line from the latency on, compared with the model."""
-    modulator = Modulator()
     config = case.config() | (settings or {})
-    seen = step_words(modulator, case.columns(), ["lines"], config=config, tables={"table": case.table})
+    seen = step_words(Modulator, case.columns(), ["lines"], config=config, tables={"table": case.table})
     result = pins(seen["lines"])[LATENCY:]
     if settings is None:
         np.testing.assert_array_equal(result, case.model(TABLE_WORDS)[: len(result)])

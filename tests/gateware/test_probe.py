@@ -65,7 +65,7 @@ class ProbeCase:
 
 def simulate(case, content, detector=0, period=1024):
     config = {"probe": PROBES.index(content), "probe_detector": detector, "probe_period": period}
-    seen = step_words(Probe(), case.columns(), ["out"], config=config)["out"]
+    seen = step_words(Probe, case.columns(), ["out"], config=config)["out"]
     np.testing.assert_array_equal(seen[LATENCY:], case.model(content, detector, period)[:-LATENCY])
     return np.array(seen[LATENCY:])
 

@@ -47,17 +47,17 @@ CASES = list(rate_cases())
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_rate_equals_the_model(case):
-    case.check(step_words(RateMeter(), case.inputs, case.outputs))
+    case.check(step_words(RateMeter, case.inputs, case.outputs))
 
 
 @pytest.mark.parametrize("case", [pulser_case(period) for period in (0, 1, 2, 3, 64)], ids=str)
 def test_pulser_equals_the_model(case):
-    case.check(step_words(TestPulser(), case.inputs, case.outputs))
+    case.check(step_words(TestPulser, case.inputs, case.outputs))
 
 
 def test_shorter_interval_acts_at_once():
     words = [1000] * 50 + [10] * 50
-    seen = step_words(RateMeter(), {"words": words, "hits": [1] * 100}, ("rates",))["rates"]
+    seen = step_words(RateMeter, {"words": words, "hits": [1] * 100}, ("rates",))["rates"]
     assert [rate & 0xFFFFFFFF for rate in (seen[51], seen[52], seen[99])] == [0, 51, 10]
 
 

@@ -55,7 +55,7 @@ def simulate(segments, steps, step_words, runs, words, *, config=None, listed=No
 
 def step_words_of(config, tables, running, slot_word):
     columns = {"running": running, "slot_word": slot_word}
-    return step_words(Sequencer(), columns, ["tick"], config=config, tables=tables)["tick"]
+    return step_words(Sequencer, columns, ["tick"], config=config, tables=tables)["tick"]
 
 
 def test_frame_of_three_segments():

@@ -13,7 +13,7 @@ from qrelay_sim.golden.tdc import calibrated, histogram
 
 def test_times_against_the_model():
     table, codes, valid, hits = table_case(1)
-    timed = step_words(TdcCalibration(), {"hit": hits}, ["timed"], tables={"table": table})["timed"]
+    timed = step_words(TdcCalibration, {"hit": hits}, ["timed"], tables={"table": table})["timed"]
     check_times(timed, table, codes, valid)
 
 

@@ -67,13 +67,13 @@ def assert_model(result):
 
 
 def test_more_keys_than_places(tmp_path):
-    """Until six keys were made on each board: old ones go while the run goes on, and all agrees with the model."""
+    """Until five keys were made on each board: old ones go while the run goes on, and all agrees with the model."""
     stop = threading.Event()
 
     def on_progress(_):
         (log,) = tmp_path.glob("*/log.jsonl")
         keys = [line["station"] for line in map(json.loads, log.read_text().splitlines()) if line["event"] == "key"]
-        if min(keys.count("alice"), keys.count("bob")) >= 6:
+        if min(keys.count("alice"), keys.count("bob")) >= 5:
             stop.set()
 
     text = board_keys(tmp_path, slots=0)
@@ -87,7 +87,7 @@ def test_more_keys_than_places(tmp_path):
         about = outcome.manifest["keys"][name]
         assert (about["source"], about["entropy"], about["erased"]) == ("board", "simulated", True)
         spans = about["spans"]
-        assert len(spans) > 5
+        assert len(spans) > 4
         assert [span["number"] for span in spans] == list(range(1, len(spans) + 1))
         assert spans[0]["first_slot"] == outcome.manifest["alignment"]["stations"][name]["start_slot"]
         assert all(span["first_slot"] % 8 == 0 for span in spans)

@@ -48,9 +48,13 @@ def data_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
-def run_text(folder, *, slots, length_km=8.0, receiver="", detectors="", events="", twin=""):
+def run_text(folder, *, slots, length_km=8.0, brightness=1, receiver="", detectors="", events="", twin=""):
     """The demo with a receiver that measures with chains; lines to add to each table."""
     text = demo_text().replace("slots = 100_000_000", f"slots = {slots}").replace('"runs"', f'"{folder}/runs"')
+    for intensity in (0.016, 0.0058):
+        old = f"mean_photon_number = {intensity}"
+        assert old in text
+        text = text.replace(old, f"mean_photon_number = {brightness * intensity}")
     text = text.replace("length_km = 50.0", f"length_km = {length_km}").replace(
         "dead_slots = 0", "dead_slots = 5\n" + receiver
     )
@@ -185,7 +189,7 @@ def test_offset_of_the_pad_is_measured_and_subtracted(tmp_path):
     assert json.loads(tested.stdout)["tdc_offsets"][twin.urls["receiver"]]["detectors"].keys() == {"0", "1", "2", "3"}
 
     named = f'bitstream = "{described}"'
-    outcome = go(run_text(tmp_path, slots=6_000_000, receiver=named, detectors=gated(*GATE), twin=pads))
+    outcome = go(run_text(tmp_path, slots=2_000_000, brightness=3, receiver=named, detectors=gated(*GATE), twin=pads))
     manifest = outcome.manifest
     assert manifest["subtract_tdc_offsets"]
     assert manifest["stations"]["alice"]["tdc_offsets"] is None
@@ -194,7 +198,7 @@ def test_offset_of_the_pad_is_measured_and_subtracted(tmp_path):
     assert {int(d): entry["fines"] for d, entry in taken["detectors"].items()} == {d: kept[d].fines for d in range(4)}
     assert_gated(outcome.result, GATE)
 
-    lost = go(run_text(tmp_path, slots=1_000_000, twin=pads)).result
+    lost = go(run_text(tmp_path, slots=400_000, brightness=3, twin=pads)).result
     assert lost["qber_sigma"] > 10
 
 
@@ -219,4 +223,4 @@ def assert_gated(result, gate):
 
 def test_gate_narrower_than_a_bin(tmp_path):
     gate = (60, 12)
-    assert_gated(go(run_text(tmp_path, slots=6_000_000, detectors=gated(*gate))).result, gate)
+    assert_gated(go(run_text(tmp_path, slots=2_000_000, brightness=3, detectors=gated(*gate))).result, gate)
