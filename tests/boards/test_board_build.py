@@ -35,9 +35,6 @@ PINS = {
 }
 """Output pins with gearboxes: lines, start and probe; input pins: detectors and start."""
 CORNERS = {
-    "ulx3s-85f": "UR",
-    "ecpix5-85f": "UR",
-    "butterstick-85f": "LL",
     "orangecrab-85f": "UR",
     "ecpix5-85f-usb": "UR",
     "butterstick-85f-usb": "LL",
